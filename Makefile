@@ -1,0 +1,73 @@
+# make            build/libpreclose.so
+# make demo       what it does, shown on small programs (make demo NAME: one of them)
+# make test       every test; installs what they need first
+# make install    PREFIX=/usr/local DESTDIR=
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+CFLAGS  ?= -O2 -g
+WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR)
+VERSION := $(shell cat VERSION)
+
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DPRECLOSE_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS)
+# Initial-exec: a thread-local variable that is allocated late could call malloc in a signal handler.
+SHIM_CFLAGS = $(ALL_CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fstack-usage -Ishim
+# Bound at load: a lazy binding could run the loader inside a signal handler.
+SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--version-script=shim/libpreclose.map
+
+SHIM_SRC  = $(wildcard shim/*.c) $(wildcard shim/*.S)
+SHIM_OBJ  = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SHIM_SRC)))
+# The rooms, without the names that would replace libc's in the test itself.
+ROOM_OBJ  = $(filter-out $(BUILD)/shim/exports_%.o $(BUILD)/shim/life.o $(BUILD)/shim/release.o \
+              $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o,$(SHIM_OBJ))
+UNIT_SRC  = $(wildcard tests/unit/test_*.c)
+UNIT_BIN  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
+E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c))
+
+.PHONY: all clean install uninstall test check units
+all: $(BUILD)/libpreclose.so
+
+$(BUILD)/libpreclose.so: $(SHIM_OBJ) shim/libpreclose.map
+	$(CC) $(CFLAGS) $(LDFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ)
+
+$(BUILD)/shim/%.o: shim/%.c Makefile VERSION | deps-build
+	@mkdir -p $(@D)
+	$(CC) $(SHIM_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/shim/%.o: shim/%.S Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -c -o $@ $<
+
+.PHONY: deps-build deps-test
+deps-build:
+	@scripts/deps build
+deps-test:
+	@scripts/deps test
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | deps-test
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ishim -Itests/unit -MMD -MP -o $@ $< $(ROOM_OBJ) -lcmocka -pthread
+
+$(BUILD)/tests/%: tests/%.c | deps-test
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -pthread -ldl
+
+units: $(UNIT_BIN)
+	@for t in $(UNIT_BIN); do $$t || exit 1; done
+
+test: deps-test $(BUILD)/libpreclose.so $(UNIT_BIN) $(E2E_BIN)
+	@tests/run $(BUILD)
+
+install: $(BUILD)/libpreclose.so
+	install -d $(DESTDIR)$(LIBDIR)
+	install -m 755 $(BUILD)/libpreclose.so $(DESTDIR)$(LIBDIR)/libpreclose.so
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so
+
+clean:
+	rm -rf $(BUILD)
+
+-include demo/demo.mk
+-include $(SHIM_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)
