@@ -1,0 +1,79 @@
+#include "arena.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "sys.h"
+
+#define CHUNK (64u * 1024)
+#define GRAIN 16u
+#define SMALL_MAX 1024u // larger blocks (the buckets of a big table) are mappings of their own
+
+struct block {
+    struct block *next;
+};
+
+static struct {
+    struct block *free[SMALL_MAX / GRAIN + 1]; // by size in grains
+    char *next, *end;                          // what is left of the newest chunk
+    size_t mapped;
+} arena;
+
+static void *map(size_t size)
+{
+    long at = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096) return NULL;
+    arena.mapped += size;
+    return (void *)at;
+}
+
+static size_t pages(size_t size)
+{
+    return (size + 4095) & ~(size_t)4095;
+}
+
+void *arena_alloc(size_t size)
+{
+    if (size > SMALL_MAX) return map(pages(size));
+    size_t grains = (size + GRAIN - 1) / GRAIN;
+    struct block *b = arena.free[grains];
+    if (b) {
+        arena.free[grains] = b->next;
+        return b;
+    }
+    if ((size_t)(arena.end - arena.next) < grains * GRAIN) {
+        char *chunk = map(CHUNK);
+        if (!chunk) return NULL;
+        arena.next = chunk;
+        arena.end = chunk + CHUNK;
+    }
+    void *at = arena.next;
+    arena.next += grains * GRAIN;
+    return at;
+}
+
+void arena_free(void *block, size_t size)
+{
+    if (!block) return;
+    if (size > SMALL_MAX) {
+        sys_call(SYS_munmap, (long)block, (long)pages(size), 0);
+        arena.mapped -= pages(size);
+        return;
+    }
+    struct block *b = block;
+    size_t grains = (size + GRAIN - 1) / GRAIN;
+    b->next = arena.free[grains];
+    arena.free[grains] = b;
+}
+
+void arena_abandon(void)
+{
+    size_t mapped = arena.mapped;
+    memset(&arena, 0, sizeof arena);
+    arena.mapped = mapped;
+}
+
+size_t arena_mapped(void)
+{
+    return arena.mapped;
+}

@@ -1,0 +1,437 @@
+#include "track.h"
+
+#include <time.h>
+
+#include "arena.h"
+#include "lock.h"
+
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) arena_alloc(size)
+#define uthash_free(block, size) arena_free(block, size)
+#define uthash_nonfatal_oom(element) ((element)->in_table = false)
+#define HASH_FUNCTION(key, length, hash) ((hash) = fd_hash(key))
+#include <uthash.h>
+
+// One registration of a socket in an epoll set. The kernel's key is the number that it was added as
+// together with the open file description (fs/eventpoll.c struct epoll_filefd).
+struct reg {
+    struct reg *next;
+    struct ofd *set;
+    int key;
+};
+
+// An open file description: a socket, or an epoll set.
+struct ofd {
+    struct desc *descs; // its descriptors in this process
+    struct reg *regs;   // a socket's registrations in epoll sets
+    uint64_t cookie;
+    uint64_t opened_ms;
+    struct place opened;
+    uint32_t fork_epoch, spawn_epoch; // those of its birth: a later one means a child that may hold it
+    uint32_t pins;                    // duplicates being made
+    uint32_t users;                   // an epoll set: registrations that point to it
+    uint8_t kind, share, flags;
+    bool epoll;
+    bool leaky;    // one of its descriptors has been without FD_CLOEXEC since spawn_epoch
+    bool doubt;    // something about it could not be recorded
+    bool orphaned; // an epoll set that another process may still hold, and this one no longer
+    bool stuck;    // in an epoll set by a registration that could not be recorded
+};
+
+// What is known of a descriptor's number. Made once per number and kept.
+struct desc {
+    int fd;
+    bool in_table;
+    struct ofd *ofd;     // NULL: closed
+    struct desc *next;   // the next descriptor of the same ofd
+    struct place opened; // of the socket it was last; right when FD_CLOSED
+    struct place closed;
+    UT_hash_handle hh;
+};
+
+#define TRACKED (FD_SOCKET | FD_EPOLL | FD_UNIX)
+
+_Atomic uint8_t fd_state[TRACK_FD_MAX];
+
+static lock_t lock;
+static struct desc *table;
+static _Atomic int highest = -1; // no descriptor above it has a state
+static _Atomic uint32_t fork_epoch, spawn_epoch;
+static _Atomic bool split;
+
+static unsigned fd_hash(const void *key)
+{
+    return (unsigned)*(const int *)key * 2654435769u;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void track_mark(int fd, uint8_t set, uint8_t clear)
+{
+    if ((unsigned)fd >= TRACK_FD_MAX) return;
+    int top = atomic_load(&highest);
+    while (set && fd > top && !atomic_compare_exchange_weak(&highest, &top, fd)) {}
+    if (clear) atomic_fetch_and(&fd_state[fd], (uint8_t)~clear);
+    if (set) atomic_fetch_or(&fd_state[fd], set);
+}
+
+static struct desc *find(int fd)
+{
+    struct desc *d = NULL;
+    HASH_FIND_INT(table, &fd, d);
+    return d;
+}
+
+static struct desc *find_or_add(int fd)
+{
+    struct desc *d = find(fd);
+    if (d) return d;
+    d = arena_alloc(sizeof *d);
+    if (!d) return NULL;
+    *d = (struct desc){.fd = fd, .in_table = true};
+    HASH_ADD_INT(table, fd, d);
+    if (d->in_table) return d;
+    arena_free(d, sizeof *d);
+    return NULL;
+}
+
+static enum share share_of(const struct ofd *o)
+{
+    if (o->share != SHARE_NONE) return (enum share)o->share;
+    if (o->doubt || atomic_load(&split) || o->fork_epoch != atomic_load(&fork_epoch)) return SHARE_FORK;
+    if (o->spawn_epoch == atomic_load(&spawn_epoch)) return SHARE_NONE;
+    if (o->leaky) return SHARE_FORK;
+    for (const struct desc *d = o->descs; d; d = d->next)
+        if (track_state(d->fd) & FD_GIVEN) return SHARE_FORK;
+    return SHARE_NONE;
+}
+
+// Makes what past spawns mean for o final, so that FD_CLOEXEC may change from here on.
+static void settle(struct ofd *o)
+{
+    if (share_of(o) == SHARE_FORK) o->share = SHARE_FORK;
+    o->spawn_epoch = atomic_load(&spawn_epoch);
+}
+
+static void drop_ofd(struct ofd *o)
+{
+    if (o->descs || o->pins || o->users) return;
+    while (o->regs) {
+        struct reg *r = o->regs;
+        o->regs = r->next;
+        r->set->users--;
+        drop_ofd(r->set);
+        arena_free(r, sizeof *r);
+    }
+    arena_free(o, sizeof *o);
+}
+
+static void unlink_desc(struct desc *d)
+{
+    struct ofd *o = d->ofd;
+    struct desc **at = &o->descs;
+    while (*at != d) at = &(*at)->next;
+    *at = d->next;
+    uint8_t state = track_state(d->fd);
+    if (state & FD_DOUBT) o->doubt = true;
+    if (state & FD_GIVEN) o->leaky = true;
+    d->ofd = NULL;
+    d->next = NULL;
+    if (o->epoll && !o->descs && !o->pins && share_of(o) != SHARE_NONE) o->orphaned = true;
+}
+
+// Whatever the number stood for is gone, closed where nobody saw it.
+static void forget(struct desc *d)
+{
+    if (!d->ofd) return;
+    struct ofd *o = d->ofd;
+    unlink_desc(d);
+    drop_ofd(o);
+}
+
+static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
+{
+    d->ofd = o;
+    d->next = o->descs;
+    o->descs = d;
+    if (!cloexec) o->leaky = true;
+    uint8_t state = o->epoll ? FD_EPOLL : FD_SOCKET;
+    if (!o->epoll && kind_family((enum kind)o->kind) == AF_UNIX) state |= FD_UNIX;
+    track_mark(d->fd, state, TRACKED | FD_CLOSED | FD_DOUBT);
+}
+
+static struct ofd *new_ofd(void)
+{
+    struct ofd *o = arena_alloc(sizeof *o);
+    if (!o) return NULL;
+    *o = (struct ofd){.fork_epoch = atomic_load(&fork_epoch), .spawn_epoch = atomic_load(&spawn_epoch)};
+    return o;
+}
+
+// A record for fd, free of what the number was before; NULL if there is no memory, and then it is not tracked.
+static struct desc *fresh(int fd)
+{
+    if ((unsigned)fd >= TRACK_FD_MAX) return NULL;
+    struct desc *d = find_or_add(fd);
+    if (d) forget(d);
+    else track_mark(fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+    return d;
+}
+
+static void open_ofd(struct desc *d, struct ofd *o, bool cloexec)
+{
+    if (d && o) link_desc(d, o, cloexec);
+    else if (o) arena_free(o, sizeof *o);
+    else if (d) track_mark(d->fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+}
+
+void track_open(int fd, const struct opening *op)
+{
+    uint64_t opened_ms = now_ms();
+    lock_take(&lock);
+    struct desc *d = fresh(fd);
+    struct ofd *o = new_ofd();
+    if (o) {
+        o->cookie = op->cookie;
+        o->opened_ms = opened_ms;
+        o->opened = op->place;
+        o->kind = (uint8_t)op->kind;
+        o->share = (uint8_t)op->share;
+    }
+    open_ofd(d, o, op->cloexec);
+    lock_give(&lock);
+}
+
+void track_open_epoll(int fd, bool cloexec)
+{
+    lock_take(&lock);
+    struct desc *d = fresh(fd);
+    struct ofd *o = new_ofd();
+    if (o) o->epoll = true;
+    open_ofd(d, o, cloexec);
+    lock_give(&lock);
+}
+
+// The epoll sets that a socket must be taken out of when fd, its last descriptor, is closed.
+static void list_sets(const struct ofd *o, int fd, struct retired *out)
+{
+    out->stuck = o->stuck;
+    for (const struct reg *r = o->regs; r; r = r->next) {
+        const struct desc *set = r->set->descs;
+        if (!set && !r->set->orphaned) continue; // the set is gone, and the registration with it
+        if (!set || r->key != fd || out->sets == TRACK_SETS_MAX) out->stuck = true;
+        else out->set[out->sets++] = set->fd;
+    }
+}
+
+static void describe(const struct ofd *o, struct retired *out)
+{
+    *out = (struct retired){
+        .cookie = o->cookie,
+        .opened_ms = o->opened_ms,
+        .opened = o->opened,
+        .kind = (enum kind)o->kind,
+        .share = share_of(o),
+        .flags = o->flags,
+        .others = o->pins,
+        .epoll = o->epoll,
+    };
+    for (const struct desc *d = o->descs; d; d = d->next) out->others++;
+}
+
+bool track_retire(int fd, const struct place *closed, struct retired *out)
+{
+    if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return false;
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    bool tracked = d && d->ofd && (track_state(fd) & (FD_SOCKET | FD_EPOLL));
+    if (tracked) {
+        struct ofd *o = d->ofd;
+        d->opened = o->opened;
+        d->closed = *closed;
+        unlink_desc(d);
+        describe(o, out);
+        if (!out->others) list_sets(o, fd, out);
+        track_mark(fd, o->epoll ? 0 : FD_CLOSED, TRACKED | FD_DOUBT);
+        drop_ofd(o);
+    }
+    lock_give(&lock);
+    return tracked;
+}
+
+struct ofd *track_pin(int fd)
+{
+    if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return NULL;
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    struct ofd *o = d ? d->ofd : NULL;
+    if (o) o->pins++;
+    lock_give(&lock);
+    return o;
+}
+
+void track_unpin(struct ofd *o, int to, bool cloexec)
+{
+    if (!o && !(track_state(to) & ~FD_GIVEN)) return;
+    lock_take(&lock);
+    struct desc *d = NULL;
+    if (o && to >= 0) {
+        settle(o);
+        d = fresh(to);
+        if (d) link_desc(d, o, cloexec);
+        else o->doubt = true; // a duplicate that has no record: never again the last hold
+    } else if (to >= 0 && (d = find(to))) {
+        forget(d);
+        track_mark(to, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+    }
+    if (o) {
+        o->pins--;
+        drop_ofd(o);
+    }
+    lock_give(&lock);
+}
+
+static void set_cloexec(struct desc *d, bool on)
+{
+    struct ofd *o = d->ofd;
+    settle(o);
+    // With several descriptors the others' flags are not known here; what has leaked stays leaky.
+    if (!on) o->leaky = true;
+    else if (!o->descs->next) o->leaky = false;
+}
+
+void track_cloexec(int fd, bool on)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    if (d && d->ofd) set_cloexec(d, on);
+    lock_give(&lock);
+}
+
+void track_cloexec_range(unsigned first, unsigned last)
+{
+    lock_take(&lock);
+    for (int fd = track_next(first, last); fd >= 0; fd = track_next((unsigned)fd + 1, last)) {
+        struct desc *d = find(fd);
+        if (d && d->ofd) set_cloexec(d, true);
+    }
+    lock_give(&lock);
+}
+
+void track_flags(int fd, unsigned set)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    if (d && d->ofd) d->ofd->flags |= (uint8_t)set;
+    lock_give(&lock);
+}
+
+void track_passed(int fd)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    if (d && d->ofd) d->ofd->share = SHARE_PASSED;
+    lock_give(&lock);
+}
+
+void track_epoll_add(int set, int fd)
+{
+    lock_take(&lock);
+    struct desc *s = find(set), *d = find(fd);
+    if (d && d->ofd && !d->ofd->epoll) {
+        struct reg *r = s && s->ofd && s->ofd->epoll ? arena_alloc(sizeof *r) : NULL;
+        if (r) {
+            *r = (struct reg){.next = d->ofd->regs, .set = s->ofd, .key = fd};
+            s->ofd->users++;
+            d->ofd->regs = r;
+        } else {
+            d->ofd->stuck = true;
+        }
+    }
+    lock_give(&lock);
+}
+
+void track_epoll_del(int set, int fd)
+{
+    lock_take(&lock);
+    struct desc *s = find(set), *d = find(fd);
+    if (s && s->ofd && d && d->ofd) {
+        for (struct reg **at = &d->ofd->regs; *at; at = &(*at)->next) {
+            struct reg *r = *at;
+            if (r->set != s->ofd || r->key != fd) continue;
+            *at = r->next;
+            r->set->users--;
+            arena_free(r, sizeof *r);
+            break;
+        }
+    }
+    lock_give(&lock);
+}
+
+bool track_closed_at(int fd, struct place *opened, struct place *closed)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    bool known = d && !d->ofd && (track_state(fd) & FD_CLOSED);
+    if (known) {
+        *opened = d->opened;
+        *closed = d->closed;
+    }
+    lock_give(&lock);
+    return known;
+}
+
+int track_next(unsigned first, unsigned last)
+{
+    int top = atomic_load(&highest);
+    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
+        if (track_state((int)fd) & (FD_SOCKET | FD_EPOLL)) return (int)fd;
+    return -1;
+}
+
+void track_forked(void)
+{
+    atomic_fetch_add(&fork_epoch, 1);
+}
+
+void track_spawned(void)
+{
+    atomic_fetch_add(&spawn_epoch, 1);
+}
+
+void track_split(void)
+{
+    atomic_store(&split, true);
+}
+
+void track_fork_begin(void)
+{
+    lock_take(&lock);
+}
+
+void track_fork_end(void)
+{
+    track_forked();
+    lock_give(&lock);
+}
+
+void track_fork_recover(void)
+{
+    track_forked();
+    if (!lock_reset(&lock)) return;
+    // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
+    table = NULL;
+    arena_abandon();
+    for (int fd = 0; fd <= atomic_load(&highest); fd++)
+        track_mark(fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+}
+
+uint64_t track_memory(void)
+{
+    return arena_mapped();
+}

@@ -1,0 +1,144 @@
+// Which descriptors of this process are sockets, which of them are the same socket, and who else may
+// hold it.
+//
+// A socket here is an open file description (open(2)): what dup shares. Its records are found by
+// descriptor in a uthash table under one lock; whether a descriptor is tracked at all is answered from an
+// array without it. Epoll sets are tracked too, since a socket must be taken out of them.
+#ifndef PRECLOSE_TRACK_H
+#define PRECLOSE_TRACK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "place.h"
+#include "probe.h"
+
+#define TRACK_FD_MAX (1 << 20) // descriptors from here on are not tracked; nothing is done for them
+#define TRACK_SETS_MAX 8       // a socket in more epoll sets than this is left alone
+
+// What fd_state says of a descriptor. 0: nothing to do, whatever happens to it.
+enum {
+    FD_SOCKET = 1,  // a tracked socket
+    FD_EPOLL = 2,   // a tracked epoll set
+    FD_CLOSED = 4,  // was a tracked socket; preclose saw it closed, and nothing that it saw has reopened it
+    FD_DOUBT = 8,   // something happened to it that could not be recorded: never the last hold
+    FD_GIVEN = 16,  // named in a posix_spawn file action: a child may get it
+    FD_UNIX = 32,   // with FD_SOCKET: a unix socket, over which descriptors can be passed
+};
+
+extern _Atomic uint8_t fd_state[TRACK_FD_MAX];
+
+// The state of any number, also one that is no descriptor. Async-signal-safe, no lock.
+static inline uint8_t track_state(int fd)
+{
+    if ((unsigned)fd >= TRACK_FD_MAX) return 0;
+    return atomic_load_explicit(&fd_state[fd], memory_order_acquire);
+}
+
+// Changes the state where the table can't be reached (a signal handler that interrupted us).
+// Async-signal-safe, no lock.
+void track_mark(int fd, uint8_t set, uint8_t clear);
+
+// Who else may hold a socket, besides the descriptors of this process.
+enum share {
+    SHARE_NONE,      // nobody
+    SHARE_FORK,      // a child or the parent, since a fork or a spawn
+    SHARE_PASSED,    // anyone: it went through SCM_RIGHTS
+    SHARE_INHERITED, // whoever started this program
+};
+
+// What happened to a socket that decides what may be done about it later.
+enum {
+    SOCK_SHUT_RD = 1,   // the program has shut it down for reading
+    SOCK_SHUT_WR = 2,   // and for writing
+    SOCK_ASYNC = 4,     // O_ASYNC has been set
+    SOCK_HANDS_OFF = 8, // its protocol would turn a shutdown into lost data (kTLS) or into packets (TCP_REPAIR)
+};
+
+struct ofd; // an open file description: what duplicates share
+
+struct opening {
+    struct place place;
+    uint64_t cookie;
+    enum kind kind;
+    enum share share; // SHARE_PASSED, SHARE_INHERITED, or SHARE_NONE for one that this process has made
+    bool cloexec;
+};
+
+// What was known of a descriptor that has been retired.
+struct retired {
+    uint64_t cookie;
+    uint64_t opened_ms; // CLOCK_BOOTTIME
+    struct place opened;
+    enum kind kind;
+    enum share share;
+    unsigned flags;          // SOCK_*
+    unsigned others;         // descriptors of this process that still hold it
+    bool epoll;              // it was an epoll set, not a socket
+    bool stuck;              // it is in an epoll set that it can't be taken out of
+    int set[TRACK_SETS_MAX]; // the epoll sets it must be taken out of first
+    unsigned sets;
+};
+
+// All that follow are async-signal-safe between guard_enter and guard_leave and take the table lock.
+
+// fd is a new socket. Whatever was recorded for the number is gone.
+void track_open(int fd, const struct opening *o);
+
+// fd is a new epoll set.
+void track_open_epoll(int fd, bool cloexec);
+
+// The program lets go of fd: its record is retired, and the number is free for its next owner. Call
+// before the program's own call. Returns false if it was not tracked.
+bool track_retire(int fd, const struct place *closed, struct retired *out);
+
+// A duplicate of fd is about to be made: until track_unpin its socket (or epoll set) has one holder more.
+// Returns what to give to track_unpin; NULL if fd is not tracked.
+struct ofd *track_pin(int fd);
+
+// The duplicate has been made: to is now the same as what was pinned, or as something that is not tracked
+// (pinned NULL). to < 0: making it failed.
+void track_unpin(struct ofd *pinned, int to, bool cloexec);
+
+// FD_CLOEXEC of fd has been set or cleared.
+void track_cloexec(int fd, bool on);
+
+// Descriptors first..last have been made close-on-exec.
+void track_cloexec_range(unsigned first, unsigned last);
+
+// The program did something to the socket of fd: SOCK_* flags to set.
+void track_flags(int fd, unsigned set);
+
+// fd is on its way to another process, or came from one, over SCM_RIGHTS.
+void track_passed(int fd);
+
+// epoll_ctl(set, EPOLL_CTL_ADD or DEL, fd) has succeeded.
+void track_epoll_add(int set, int fd);
+void track_epoll_del(int set, int fd);
+
+// Where fd was last closed and where that socket had been opened. Returns false unless it is FD_CLOSED.
+bool track_closed_at(int fd, struct place *opened, struct place *closed);
+
+// The lowest tracked descriptor in first..last, or -1. No lock.
+int track_next(unsigned first, unsigned last);
+
+// From now on every socket that exists may be held by a child with a copy of the table (fork), or, of
+// those that are not close-on-exec or were given to it, by a child with a new program (spawn). No lock.
+void track_forked(void);
+void track_spawned(void);
+
+// A thread has a descriptor table of its own from now on: nothing that this room knows is the whole truth.
+void track_split(void);
+
+// Around a fork: keeps the table whole for the child.
+void track_fork_begin(void);
+void track_fork_end(void);
+
+// In a child whose fork nobody told of: a table that was being changed then is given up.
+void track_fork_recover(void);
+
+// Bytes of memory that the table holds.
+uint64_t track_memory(void);
+
+#endif

@@ -1,0 +1,345 @@
+// The table: duplicates, sharing, epoll sets, numbers used again; far beyond the descriptors of a process.
+#include "unit.h"
+
+#include <stdlib.h>
+
+#include "track.h"
+
+static const struct place here = {.pc = 0x1000, .tid = 1, .call = CALL_SOCKET};
+static const struct place there = {.pc = 0x2000, .tid = 2, .call = CALL_CLOSE};
+
+static void open_as(int fd, enum share share, bool cloexec)
+{
+    static uint64_t cookie;
+    struct opening o = {.place = here, .cookie = ++cookie, .kind = KIND_TCP, .share = share, .cloexec = cloexec};
+    track_open(fd, &o);
+}
+
+static void open_one(int fd)
+{
+    open_as(fd, SHARE_NONE, true);
+}
+
+static struct retired retire(int fd)
+{
+    struct retired r;
+    assert_true(track_retire(fd, &there, &r));
+    return r;
+}
+
+static void duplicate(int from, int to)
+{
+    track_unpin(track_pin(from), to, true);
+}
+
+static void a_descriptor_is_tracked_from_open_to_retire(void **state)
+{
+    (void)state;
+    struct retired r;
+    assert_false(track_retire(5, &there, &r));
+    open_one(5);
+    assert_int_equal(track_state(5), FD_SOCKET);
+    r = retire(5);
+    assert_int_equal(r.others, 0);
+    assert_int_equal(r.share, SHARE_NONE);
+    assert_int_equal(r.opened.pc, here.pc);
+    assert_int_equal(track_state(5), FD_CLOSED);
+    assert_false(track_retire(5, &there, &r));
+    struct place opened, closed;
+    assert_true(track_closed_at(5, &opened, &closed));
+    assert_int_equal(opened.pc, here.pc);
+    assert_int_equal(closed.pc, there.pc);
+    open_one(5);
+    assert_false(track_closed_at(5, &opened, &closed));
+    retire(5);
+}
+
+static void only_the_last_duplicate_is_the_last_hold(void **state)
+{
+    (void)state;
+    int order[][3] = {{3, 4, 5}, {3, 5, 4}, {4, 3, 5}, {4, 5, 3}, {5, 3, 4}, {5, 4, 3}};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        open_one(3);
+        duplicate(3, 4);
+        duplicate(4, 5);
+        assert_int_equal(retire(order[i][0]).others, 2);
+        assert_int_equal(retire(order[i][1]).others, 1);
+        assert_int_equal(retire(order[i][2]).others, 0);
+    }
+}
+
+static void a_duplicate_being_made_counts(void **state)
+{
+    (void)state;
+    open_one(3);
+    struct ofd *pinned = track_pin(3);
+    assert_int_equal(retire(3).others, 1);
+    track_unpin(pinned, 4, true);
+    assert_int_equal(retire(4).others, 0);
+    open_one(3);
+    pinned = track_pin(3);
+    track_unpin(pinned, -1, true);
+    assert_int_equal(retire(3).others, 0);
+}
+
+static void a_number_used_again_unseen_is_a_new_socket(void **state)
+{
+    (void)state;
+    open_one(3);
+    duplicate(3, 4);
+    open_one(4);
+    assert_int_equal(retire(3).others, 0);
+    assert_int_equal(retire(4).others, 0);
+    open_one(3);
+    duplicate(3, 4);
+    track_unpin(NULL, 4, true); // a file by now
+    assert_int_equal(track_state(4), 0);
+    assert_int_equal(retire(3).others, 0);
+}
+
+static void a_fork_makes_what_exists_possibly_shared(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_forked();
+    open_one(4);
+    assert_int_equal(retire(3).share, SHARE_FORK);
+    assert_int_equal(retire(4).share, SHARE_NONE);
+}
+
+static void a_spawn_shares_what_is_not_close_on_exec(void **state)
+{
+    (void)state;
+    open_as(3, SHARE_NONE, true);
+    open_as(4, SHARE_NONE, false);
+    open_as(5, SHARE_NONE, false);
+    track_cloexec(5, true);
+    open_as(6, SHARE_NONE, true);
+    track_mark(6, FD_GIVEN, 0);
+    open_as(7, SHARE_NONE, false);
+    open_as(8, SHARE_NONE, true);
+    track_spawned();
+    track_cloexec(7, true);
+    track_cloexec(8, false);
+    assert_int_equal(retire(3).share, SHARE_NONE);
+    assert_int_equal(retire(4).share, SHARE_FORK);
+    assert_int_equal(retire(5).share, SHARE_NONE);
+    assert_int_equal(retire(6).share, SHARE_FORK);
+    assert_int_equal(retire(7).share, SHARE_FORK);
+    assert_int_equal(retire(8).share, SHARE_NONE);
+    track_mark(6, 0, FD_GIVEN);
+}
+
+static void a_duplicate_without_close_on_exec_leaks_into_later_spawns_only(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_spawned();
+    track_unpin(track_pin(3), 4, false);
+    assert_int_equal(retire(4).share, SHARE_NONE);
+    track_spawned();
+    assert_int_equal(retire(3).share, SHARE_FORK);
+}
+
+static void passed_and_inherited_stay_so(void **state)
+{
+    (void)state;
+    open_one(3);
+    duplicate(3, 4);
+    track_passed(4);
+    assert_int_equal(retire(3).share, SHARE_PASSED);
+    assert_int_equal(retire(4).share, SHARE_PASSED);
+    open_as(3, SHARE_INHERITED, true);
+    assert_int_equal(retire(3).share, SHARE_INHERITED);
+}
+
+static void doubt_outlives_the_descriptor_that_it_came_by(void **state)
+{
+    (void)state;
+    open_one(3);
+    duplicate(3, 4);
+    track_mark(3, FD_DOUBT, 0);
+    retire(3);
+    assert_int_equal(retire(4).share, SHARE_FORK);
+    open_one(3);
+    assert_int_equal(retire(3).share, SHARE_NONE);
+}
+
+static void flags_belong_to_the_socket(void **state)
+{
+    (void)state;
+    open_one(3);
+    duplicate(3, 4);
+    track_flags(3, SOCK_SHUT_RD);
+    track_flags(4, SOCK_SHUT_WR);
+    assert_int_equal(retire(3).flags, SOCK_SHUT_RD | SOCK_SHUT_WR);
+    retire(4);
+}
+
+static void a_socket_is_taken_out_of_its_epoll_sets(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_open_epoll(10, true);
+    track_open_epoll(11, true);
+    track_epoll_add(10, 3);
+    track_epoll_add(11, 3);
+    track_epoll_del(11, 3);
+    struct retired r = retire(3);
+    assert_false(r.stuck);
+    assert_int_equal(r.sets, 1);
+    assert_int_equal(r.set[0], 10);
+
+    open_one(3);
+    track_epoll_add(10, 3);
+    duplicate(10, 12);
+    assert_true(retire(10).epoll);
+    r = retire(3);
+    assert_false(r.stuck);
+    assert_int_equal(r.set[0], 12);
+
+    open_one(3);
+    track_epoll_add(12, 3);
+    retire(12);
+    r = retire(3);
+    assert_false(r.stuck);
+    assert_int_equal(r.sets, 0);
+    retire(11);
+}
+
+static void a_socket_whose_key_is_gone_is_stuck(void **state)
+{
+    (void)state;
+    open_one(5);
+    track_open_epoll(10, true);
+    track_epoll_add(10, 5);
+    duplicate(5, 6);
+    retire(5);
+    assert_true(retire(6).stuck);
+
+    open_one(5);
+    track_epoll_add(10, 5);
+    duplicate(5, 6);
+    retire(5);
+    duplicate(6, 5); // the key again
+    retire(6);
+    assert_false(retire(5).stuck);
+    retire(10);
+}
+
+static void a_set_that_a_child_may_hold_outlives_its_descriptors(void **state)
+{
+    (void)state;
+    track_open_epoll(10, true);
+    track_forked();
+    open_one(3);
+    track_epoll_add(10, 3);
+    retire(10);
+    assert_true(retire(3).stuck);
+}
+
+static void an_unknown_set_cannot_be_left(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_epoll_add(77, 3);
+    assert_true(retire(3).stuck);
+}
+
+static void more_sets_than_are_listed(void **state)
+{
+    (void)state;
+    open_one(3);
+    for (int i = 0; i <= TRACK_SETS_MAX; i++) {
+        track_open_epoll(20 + i, true);
+        track_epoll_add(20 + i, 3);
+    }
+    struct retired r = retire(3);
+    assert_true(r.stuck);
+    assert_int_equal(r.sets, TRACK_SETS_MAX);
+    for (int i = 0; i <= TRACK_SETS_MAX; i++) retire(20 + i);
+}
+
+static void numbers_out_of_range_are_nothing(void **state)
+{
+    (void)state;
+    int odd[] = {-1, -2147483647 - 1, TRACK_FD_MAX, 2147483647};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        struct retired r;
+        open_one(odd[i]);
+        assert_int_equal(track_state(odd[i]), 0);
+        assert_false(track_retire(odd[i], &there, &r));
+        track_mark(odd[i], FD_DOUBT, 0);
+        assert_null(track_pin(odd[i]));
+    }
+    assert_int_equal(track_next(0, 4294967295u), -1);
+}
+
+static void every_descriptor_up_to_the_limit(void **state)
+{
+    (void)state;
+    for (int fd = 0; fd < TRACK_FD_MAX; fd++) open_one(fd);
+    assert_int_equal(track_next(TRACK_FD_MAX - 1, 4294967295u), TRACK_FD_MAX - 1);
+    uint64_t memory = track_memory();
+    assert_true(memory > 0 && memory / TRACK_FD_MAX < 320);
+    for (int fd = 0; fd < TRACK_FD_MAX; fd++) assert_int_equal(retire(fd).others, 0);
+    assert_int_equal(track_next(0, 4294967295u), -1);
+    for (int fd = 0; fd < TRACK_FD_MAX; fd += 4096) open_one(fd);
+    assert_true(track_memory() <= memory); // used again
+    for (int fd = 0; fd < TRACK_FD_MAX; fd += 4096) retire(fd);
+}
+
+// Random operations against a model of what a kernel with 32 descriptors would hold.
+static void random_operations_agree_with_a_model(void **state)
+{
+    (void)state;
+    enum { FDS = 32 };
+    int socket_of[FDS], next = 1;
+    for (int i = 0; i < FDS; i++) socket_of[i] = 0;
+    srandom(20240611);
+    for (int step = 0; step < 200000; step++) {
+        int a = (int)(random() % FDS), b = (int)(random() % FDS);
+        if (random() % 3 == 0) {
+            open_one(a);
+            socket_of[a] = next++;
+        } else if (random() % 2 && a != b && socket_of[a]) {
+            duplicate(a, b);
+            socket_of[b] = socket_of[a];
+        } else if (socket_of[a]) {
+            unsigned others = 0;
+            for (int i = 0; i < FDS; i++) others += i != a && socket_of[i] == socket_of[a];
+            assert_int_equal(retire(a).others, others);
+            socket_of[a] = 0;
+        } else {
+            struct retired r;
+            assert_false(track_retire(a, &there, &r));
+        }
+    }
+    for (int i = 0; i < FDS; i++)
+        if (socket_of[i]) retire(i);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_descriptor_is_tracked_from_open_to_retire),
+        cmocka_unit_test(only_the_last_duplicate_is_the_last_hold),
+        cmocka_unit_test(a_duplicate_being_made_counts),
+        cmocka_unit_test(a_number_used_again_unseen_is_a_new_socket),
+        cmocka_unit_test(a_fork_makes_what_exists_possibly_shared),
+        cmocka_unit_test(a_spawn_shares_what_is_not_close_on_exec),
+        cmocka_unit_test(a_duplicate_without_close_on_exec_leaks_into_later_spawns_only),
+        cmocka_unit_test(passed_and_inherited_stay_so),
+        cmocka_unit_test(doubt_outlives_the_descriptor_that_it_came_by),
+        cmocka_unit_test(flags_belong_to_the_socket),
+        cmocka_unit_test(a_socket_is_taken_out_of_its_epoll_sets),
+        cmocka_unit_test(a_socket_whose_key_is_gone_is_stuck),
+        cmocka_unit_test(a_set_that_a_child_may_hold_outlives_its_descriptors),
+        cmocka_unit_test(an_unknown_set_cannot_be_left),
+        cmocka_unit_test(more_sets_than_are_listed),
+        cmocka_unit_test(numbers_out_of_range_are_nothing),
+        cmocka_unit_test(random_operations_agree_with_a_model),
+        cmocka_unit_test(every_descriptor_up_to_the_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
