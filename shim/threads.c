@@ -1,0 +1,245 @@
+#include "threads.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "procfs.h"
+#include "sys.h"
+
+#define POLLED_MAX 4096 // entries of a poll array that are looked through
+#define CHUNK 32        // of them at a time
+#define LIST_BYTES 512
+#define LINE_BYTES 256
+#define THREADS_A_LOOK 8 // at the clock: it costs as much as a thirtieth of a thread
+
+// How a call is given its descriptor: as one of its arguments, or in an array or sets in memory.
+enum passing { ARG_0, ARG_1, ARG_2, POLL_ARRAY, RESTARTED_POLL, SELECT_SETS };
+
+// The calls that can block on a socket. One that has two descriptors has two rows.
+static const struct call_row {
+    short number;
+    uint8_t passing;
+    bool sending;
+    char name[16];
+} calls[] = {
+    {SYS_read, ARG_0, false, "read"},
+    {SYS_readv, ARG_0, false, "readv"},
+    {SYS_preadv2, ARG_0, false, "preadv2"}, // at offset -1 it is readv
+    {SYS_recvfrom, ARG_0, false, "recvfrom"},
+    {SYS_recvmsg, ARG_0, false, "recvmsg"},
+    {SYS_recvmmsg, ARG_0, false, "recvmmsg"},
+    {SYS_accept, ARG_0, false, "accept"},
+    {SYS_accept4, ARG_0, false, "accept4"},
+    {SYS_connect, ARG_0, false, "connect"},
+    {SYS_write, ARG_0, true, "write"},
+    {SYS_writev, ARG_0, true, "writev"},
+    {SYS_pwritev2, ARG_0, true, "pwritev2"},
+    {SYS_sendto, ARG_0, true, "sendto"},
+    {SYS_sendmsg, ARG_0, true, "sendmsg"},
+    {SYS_sendmmsg, ARG_0, true, "sendmmsg"},
+    {SYS_sendfile, ARG_0, true, "sendfile"},
+    {SYS_sendfile, ARG_1, false, "sendfile"},
+    {SYS_splice, ARG_0, false, "splice"},
+    {SYS_splice, ARG_2, true, "splice"},
+    {SYS_ppoll, POLL_ARRAY, false, "ppoll"},
+    {SYS_pselect6, SELECT_SETS, false, "pselect6"},
+#ifdef SYS_poll
+    {SYS_poll, POLL_ARRAY, false, "poll"},
+    {SYS_restart_syscall, RESTARTED_POLL, false, "restart_syscall"},
+#endif
+#ifdef SYS_select
+    {SYS_select, SELECT_SETS, false, "select"},
+#endif
+};
+
+struct search {
+    int fd;
+    int tasks; // /proc/self/task
+    pid_t process, caller;
+    struct blocked *found;
+};
+
+// What /proc/self/task/TID/syscall says.
+struct waiting {
+    uint64_t number, arg[6];
+};
+
+// Reads memory of this process that may be gone. process_vm_readv(2) is refused in some containers;
+// then /proc/self/mem does the same.
+static bool peek(const struct search *s, uint64_t from, void *to, size_t n)
+{
+    struct iovec local = {to, n};
+    struct iovec remote = {(void *)(uintptr_t)from, n};
+    long got = sys_call6(SYS_process_vm_readv, s->process, (long)&local, 1, (long)&remote, 1, 0);
+    if (got != -EPERM && got != -ENOSYS) return got == (long)n;
+    int mem = procfs_open(s->tasks, "../mem");
+    if (mem < 0) return false;
+    got = sys_call4(SYS_pread64, mem, (long)to, (long)n, (long)from);
+    procfs_close(mem);
+    return got == (long)n;
+}
+
+// Could this be an entry of a poll array? A futex or a sleep that was restarted shows the same call.
+static bool is_plausible(const struct pollfd *p)
+{
+    const unsigned events = 0x3fff;
+    return p->fd < 1 << 20 && !((unsigned short)p->events & ~events) && !p->revents;
+}
+
+static bool polls(const struct search *s, const struct waiting *w, bool doubtful)
+{
+    struct pollfd entry[CHUNK];
+    uint64_t n = w->arg[1];
+    bool found = false;
+    if (doubtful && n > CHUNK) return false;
+    if (n > POLLED_MAX) {
+        n = POLLED_MAX;
+        s->found->known = false;
+    }
+    for (uint64_t at = 0; at < n && !found; at += CHUNK) {
+        size_t some = n - at < CHUNK ? (size_t)(n - at) : CHUNK;
+        if (!peek(s, w->arg[0] + at * sizeof *entry, entry, some * sizeof *entry)) {
+            s->found->known = s->found->known && doubtful;
+            return false;
+        }
+        for (size_t i = 0; i < some; i++) {
+            if (doubtful && !is_plausible(&entry[i])) return false;
+            found = found || (entry[i].fd == s->fd && (entry[i].events || !doubtful));
+        }
+    }
+    return found;
+}
+
+static bool selects(const struct search *s, const struct waiting *w)
+{
+    const unsigned bits = 8 * sizeof(unsigned long), fd = (unsigned)s->fd;
+    if ((int)w->arg[0] <= s->fd) return false;
+    for (unsigned set = 1; set <= 3; set++) {
+        unsigned long word;
+        if (!w->arg[set]) continue;
+        if (!peek(s, w->arg[set] + fd / bits * sizeof word, &word, sizeof word)) s->found->known = false;
+        else if (word >> fd % bits & 1) return true;
+    }
+    return false;
+}
+
+static bool is_on(const struct search *s, const struct waiting *w, enum passing passing)
+{
+    switch (passing) {
+    case ARG_0:
+    case ARG_1:
+    case ARG_2:
+        return (int)w->arg[passing - ARG_0] == s->fd;
+    case POLL_ARRAY:
+    case RESTARTED_POLL:
+        return polls(s, w, passing == RESTARTED_POLL);
+    case SELECT_SETS:
+        return selects(s, w);
+    }
+    return false;
+}
+
+// Does the number mean the same file to that thread? Not if it has a descriptor table of its own
+// (unshare(CLONE_FILES)). Where kcmp(2) is not to be had, it is taken to.
+static bool is_same_file(const struct search *s, unsigned tid)
+{
+    long ret = sys_call6(SYS_kcmp, s->caller, (long)tid, KCMP_FILE, s->fd, s->fd, 0);
+    return ret == 0 || ret == -EPERM || ret == -ENOSYS;
+}
+
+// "45 0x3 0x7ffe… 0x4 0x0 0x0 0x0 0xSP 0xPC"; "running"; or "-1 0xSP 0xPC", blocked outside of a call.
+static bool parse(const char *line, struct waiting *w)
+{
+    if (!procfs_number(&line, 10, &w->number)) return false;
+    for (int i = 0; i < 6; i++)
+        if (!procfs_number(&line, 16, &w->arg[i])) return false;
+    return true;
+}
+
+static void task_name(int tasks, unsigned tid, char name[16])
+{
+    char path[24];
+    procfs_path(path, tid, "/comm");
+    long n = procfs_read(tasks, path, name, 16);
+    if (n > 0 && name[n - 1] == '\n') name[n - 1] = '\0';
+    if (n < 0) name[0] = '\0';
+}
+
+static void add(const struct search *s, unsigned tid, const struct call_row *row)
+{
+    struct blocked *b = s->found;
+    if (b->n < THREADS_TOLD) {
+        struct blocked_thread *t = &b->thread[b->n];
+        t->tid = (pid_t)tid;
+        memcpy(t->call, row->name, sizeof t->call);
+        task_name(s->tasks, tid, t->name);
+    }
+    b->n++;
+    b->sending = b->sending || row->sending;
+}
+
+// Returns whether the thread could be looked at.
+static bool look_at(const struct search *s, unsigned tid)
+{
+    char path[24], line[LINE_BYTES];
+    struct waiting w;
+    procfs_path(path, tid, "/syscall");
+    if (procfs_read(s->tasks, path, line, sizeof line) < 0) return false;
+    if (!parse(line, &w)) return true;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        const struct call_row *row = &calls[i];
+        if ((uint64_t)row->number != w.number || !is_on(s, &w, (enum passing)row->passing)) continue;
+        if (is_same_file(s, tid)) add(s, tid, row);
+        break;
+    }
+    return true;
+}
+
+static void look_at_all(const struct search *s, uint64_t deadline_us)
+{
+    char buffer[LIST_BYTES];
+    struct procfs_list list = {.fd = s->tasks, .buffer = buffer, .size = sizeof buffer};
+    unsigned tid, seen = 0, failed = 0;
+    int ret;
+    while ((ret = procfs_next(&list, &tid)) > 0) {
+        if ((pid_t)tid == s->caller) continue;
+        if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= deadline_us) break;
+        if (look_at(s, tid)) seen++;
+        else failed++;
+    }
+    // A thread that has ended meanwhile can't be read, and is not blocked. Where none can be read the file
+    // is not for us (a process that dropped its privileges: prctl(2), PR_SET_DUMPABLE), or not there.
+    if (ret || (failed && !seen)) s->found->known = false;
+}
+
+uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
+{
+    uint64_t start_us = procfs_now_us();
+    memset(b, 0, sizeof *b);
+    struct search s = {
+        .fd = fd,
+        .tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task"),
+        .process = (pid_t)sys_call(SYS_getpid, 0, 0, 0),
+        .caller = (pid_t)sys_call(SYS_gettid, 0, 0, 0),
+        .found = b,
+    };
+    if (s.tasks >= 0) {
+        b->known = true;
+        look_at_all(&s, start_us + limit_us);
+        procfs_close(s.tasks);
+    }
+    return procfs_now_us() - start_us;
+}
+
+void thread_name(pid_t tid, char name[16])
+{
+    int tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
+    name[0] = '\0';
+    if (tasks < 0) return;
+    task_name(tasks, (unsigned)tid, name);
+    procfs_close(tasks);
+}

@@ -1,0 +1,38 @@
+// Which threads of this process are blocked on a descriptor, and in which call.
+//
+// /proc/self/task/TID/syscall shows the call a thread is blocked in and its arguments (proc(5); kernel
+// fs/proc/base.c proc_pid_syscall). It costs several microseconds a thread, so a scan is bounded.
+#ifndef PRECLOSE_THREADS_H
+#define PRECLOSE_THREADS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define THREADS_TOLD 8 // threads that a finding names; further ones are counted
+
+struct blocked_thread {
+    pid_t tid;
+    char name[16]; // comm, NUL-terminated; "" if unknown
+    char call[16]; // "recvfrom", "accept4", "poll" ...: the system call's name
+};
+
+struct blocked {
+    bool known;       // false: the scan could not be made or was not finished; n is then a lower bound
+    bool sending;     // at least one is blocked sending
+    unsigned n;       // how many threads are blocked on the descriptor
+    struct blocked_thread thread[THREADS_TOLD]; // the first of them
+};
+
+// Looks for threads of this process, other than the caller, that are blocked in a call on fd: reading,
+// writing, accepting, connecting, or waiting in poll, ppoll, select or pselect with fd among the
+// descriptors (their arrays are read with process_vm_readv, since they may be gone). epoll_wait is not
+// a call on fd. Stops after limit_us microseconds (CLOCK_MONOTONIC) and says so in known.
+// Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.
+uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
+
+// The name (comm) of thread tid of this process into name, which is "" if there is no such thread.
+// Async-signal-safe, no lock.
+void thread_name(pid_t tid, char name[16]);
+
+#endif
