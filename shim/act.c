@@ -1,0 +1,27 @@
+#include "act.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "sys.h"
+
+bool act_leave_epoll(int fd, const struct retired *r)
+{
+    if (r->stuck) return false;
+    for (unsigned i = 0; i < r->sets; i++) {
+        struct epoll_event unused = {0}; // kernels before 2.6.9 want one
+        long ret = sys_call4(SYS_epoll_ctl, r->set[i], EPOLL_CTL_DEL, fd, (long)&unused);
+        if (ret < 0 && ret != -ENOENT) return false;
+    }
+    return true;
+}
+
+void act(int fd, const struct verdict *v)
+{
+    if (v->action == ACTION_SHUTDOWN) sys_call(SYS_shutdown, fd, SHUT_RDWR, 0);
+    if (v->action != ACTION_ABORT) return;
+    sys_call(SYS_shutdown, fd, SHUT_RD, 0);
+    struct sockaddr unspec = {.sa_family = AF_UNSPEC};
+    if (v->disconnect) sys_call(SYS_connect, fd, (long)&unspec, sizeof unspec);
+}

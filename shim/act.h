@@ -1,0 +1,20 @@
+// The only room that changes a socket.
+#ifndef PRECLOSE_ACT_H
+#define PRECLOSE_ACT_H
+
+#include <stdbool.h>
+
+#include "decide.h"
+#include "track.h"
+
+// Takes fd out of the epoll sets of r (epoll_ctl(2), EPOLL_CTL_DEL). Returns false if it may still be in
+// one: then nothing may be done that the set would show. Async-signal-safe, no lock of ours.
+bool act_leave_epoll(int fd, const struct retired *r);
+
+// Does what v says to the socket fd. ACTION_SHUTDOWN: shutdown(SHUT_RDWR). ACTION_ABORT: shutdown(SHUT_RD),
+// which wakes receivers and leaves close its reset, and where v->disconnect, connect(AF_UNSPEC), which
+// wakes senders and resets at once (net/ipv4/tcp.c tcp_disconnect). What the kernel answers is of no
+// consequence: the program's own call follows. Async-signal-safe, no lock of ours.
+void act(int fd, const struct verdict *v);
+
+#endif

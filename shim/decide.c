@@ -1,0 +1,184 @@
+#include "decide.h"
+
+static bool is_tcp(enum kind kind)
+{
+    return kind == KIND_TCP || kind == KIND_TCP6;
+}
+
+static bool is_unix_connected(enum kind kind)
+{
+    return kind == KIND_UNIX_STREAM || kind == KIND_UNIX_SEQPACKET;
+}
+
+// Another process may hold it, and it is not proven that none does.
+static enum reason shared_reason(const struct situation *s)
+{
+    switch (s->share) {
+    case SHARE_NONE:
+        return REASON_NONE;
+    case SHARE_PASSED:
+        return REASON_PASSED; // an unread message may hold it: no proof counts
+    case SHARE_FORK:
+        return s->proof == OWNERS_ALONE ? REASON_NONE : REASON_SHARED;
+    case SHARE_INHERITED:
+        return s->proof == OWNERS_ALONE ? REASON_NONE : REASON_INHERITED;
+    }
+    return REASON_SHARED;
+}
+
+// Is the descriptor, as far as is known, the last hold on the socket anywhere?
+static bool is_last_hold(const struct situation *s)
+{
+    return !s->stale && !s->others && shared_reason(s) == REASON_NONE;
+}
+
+static enum reason reason_to_leave(const struct situation *s, const struct settings *set)
+{
+    const unsigned both = SOCK_SHUT_RD | SOCK_SHUT_WR;
+    if (s->stale) return REASON_STALE;
+    if (s->others) return REASON_DUPLICATED;
+    if (shared_reason(s) != REASON_NONE) return shared_reason(s);
+    if ((s->flags & both) == both) return REASON_ALREADY_SHUT;
+    if (s->io_uring) return REASON_IO_URING;
+    if (s->flags & SOCK_ASYNC) return REASON_ASYNC;
+    if (s->stuck) return REASON_EPOLL;
+    if (set->shutdown == ACT_NEVER) return REASON_SETTING;
+    if (set->shutdown == ACT_BLOCKED && !s->blocked) return REASON_SETTING;
+    return REASON_NONE;
+}
+
+// Will the kernel answer close with a reset because bytes were never read? TCP: in any state but CLOSED
+// and LISTEN (net/ipv4/tcp.c __tcp_close, RFC 2525 section 2.17). Unix: the peer gets ECONNRESET
+// (net/unix/af_unix.c unix_release_sock).
+static bool resets_unread(const struct facts *f)
+{
+    if (f->unread <= 0 || f->listening) return false;
+    if (is_unix_connected(f->kind)) return true;
+    return is_tcp(f->kind) && f->state != TCP_STATE_CLOSED && f->state != TCP_STATE_LISTEN &&
+           f->state != TCP_STATE_SYN_SENT && f->state != TCP_STATE_UNKNOWN;
+}
+
+// Will the kernel reset because the program asked for it? (net/ipv4/tcp.c tcp_disconnect, tcp_need_reset.)
+static bool resets_linger(const struct facts *f)
+{
+    if (!is_tcp(f->kind) || !f->linger_reset) return false;
+    return f->state == TCP_STATE_ESTABLISHED || f->state == TCP_STATE_CLOSE_WAIT ||
+           f->state == TCP_STATE_FIN_WAIT1 || f->state == TCP_STATE_FIN_WAIT2 ||
+           f->state == TCP_STATE_SYN_RECV;
+}
+
+static enum action action_for(const struct situation *s, const struct settings *set)
+{
+    const struct facts *f = s->facts;
+    if (!kind_wakes(f->kind) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
+    if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
+    if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
+    return ACTION_SHUTDOWN;
+}
+
+static unsigned reset_findings(const struct situation *s)
+{
+    const struct facts *f = s->facts;
+    if (!is_last_hold(s)) return 0;
+    if (f->listening && f->backlog > 0) return 1u << EVENT_BACKLOG_RESET;
+    if (resets_linger(f)) return 1u << EVENT_LINGER_RESET;
+    if (resets_unread(f)) return 1u << EVENT_UNREAD_RESET;
+    return 0;
+}
+
+static unsigned blocked_findings(const struct situation *s, const struct verdict *v)
+{
+    // A duplicate keeps the socket alive for its threads; a stale record says nothing about them; a program
+    // that has shut the socket down has woken them itself.
+    if (!s->blocked || v->reason == REASON_DUPLICATED || v->reason == REASON_STALE ||
+        v->reason == REASON_ALREADY_SHUT)
+        return 0;
+    return 1u << (v->action == ACTION_NONE ? EVENT_LEFT_BLOCKED : EVENT_BLOCKED_THREADS);
+}
+
+void decide(const struct situation *s, const struct settings *set, struct verdict *v)
+{
+    *v = (struct verdict){.reason = reason_to_leave(s, set)};
+    if (v->reason == REASON_NONE) v->action = action_for(s, set);
+    v->disconnect = v->action == ACTION_ABORT && (s->blocked_sending || !s->blocked_known);
+    v->findings = 1u << EVENT_CLOSE;
+    v->findings |= reset_findings(s) | blocked_findings(s, v);
+}
+
+enum want decide_wants_threads(const struct situation *s, const struct settings *set)
+{
+    if (s->stale || s->others) return WANT_NOTHING;
+    struct situation blocked = *s;
+    blocked.blocked = 1;
+    blocked.blocked_sending = true;
+    blocked.blocked_known = true;
+    blocked.proof = OWNERS_ALONE;
+    struct verdict now, then;
+    decide(s, set, &now);
+    decide(&blocked, set, &then);
+    if (now.action != then.action || now.disconnect != then.disconnect) return WANT_ACTION;
+    return now.findings == then.findings ? WANT_NOTHING : WANT_FINDING;
+}
+
+bool decide_wants_proof(const struct situation *s, const struct settings *set)
+{
+    if (!s->blocked || s->proof == OWNERS_ALONE) return false;
+    struct situation alone = *s;
+    alone.proof = OWNERS_ALONE;
+    struct verdict now, then;
+    decide(s, set, &now);
+    decide(&alone, set, &then);
+    return now.action != then.action;
+}
+
+static const char *const action_names[] = {
+#define ACTION(id, name) name,
+#define REASON(id, name, text)
+#include "actions.def"
+#undef ACTION
+#undef REASON
+};
+
+static const struct {
+    const char *name, *text;
+} reasons[] = {
+#define ACTION(id, name)
+#define REASON(id, name, text) {name, text},
+#include "actions.def"
+#undef ACTION
+#undef REASON
+};
+
+static const struct {
+    const char *name;
+    enum level level;
+} events[] = {
+#define EVENT(id, name, severity, when) {name, LEVEL_##severity},
+#include "findings.def"
+#undef EVENT
+};
+
+const char *action_name(enum action action)
+{
+    return action_names[action];
+}
+
+const char *reason_name(enum reason reason)
+{
+    return reasons[reason].name;
+}
+
+const char *reason_text(enum reason reason)
+{
+    return reasons[reason].text;
+}
+
+const char *event_name(enum event event)
+{
+    return events[event].name;
+}
+
+enum level event_level(enum event event)
+{
+    return events[event].level;
+}

@@ -1,0 +1,177 @@
+// decide is a table: so is this.
+#include "unit.h"
+
+#include "decide.h"
+
+#define BIT(event) (1u << EVENT_##event)
+
+struct row {
+    const char *what;
+    struct facts facts;
+    struct situation s;
+    enum act_when when;
+    enum unread_how unread;
+    enum action action;
+    enum reason reason;
+    bool disconnect;
+    unsigned findings; // besides close
+};
+
+#define ESTABLISHED .kind = KIND_TCP, .state = TCP_STATE_ESTABLISHED
+#define CALM .blocked_known = true
+
+static const struct row rows[] = {
+    {"a quiet connection", {ESTABLISHED}, {CALM}, .action = ACTION_SHUTDOWN},
+    {"a thread in recv", {ESTABLISHED}, {CALM, .blocked = 1}, .action = ACTION_SHUTDOWN,
+     .findings = BIT(BLOCKED_THREADS)},
+    {"threads not looked at", {ESTABLISHED}, {.blocked_known = false}, .action = ACTION_SHUTDOWN},
+    {"a duplicate", {ESTABLISHED}, {CALM, .others = 1, .blocked = 1}, .reason = REASON_DUPLICATED},
+    {"another socket by now", {ESTABLISHED, .unread = 3}, {CALM, .stale = true, .blocked = 1},
+     .reason = REASON_STALE},
+    {"stale comes before duplicated", {ESTABLISHED}, {CALM, .stale = true, .others = 2},
+     .reason = REASON_STALE},
+    {"after a fork", {ESTABLISHED, .unread = 3}, {CALM, .share = SHARE_FORK}, .reason = REASON_SHARED},
+    {"after a fork, blocked, unproven", {ESTABLISHED}, {CALM, .share = SHARE_FORK, .blocked = 2},
+     .reason = REASON_SHARED, .findings = BIT(LEFT_BLOCKED)},
+    {"after a fork, blocked, held", {ESTABLISHED},
+     {CALM, .share = SHARE_FORK, .blocked = 2, .proof = OWNERS_HELD}, .reason = REASON_SHARED,
+     .findings = BIT(LEFT_BLOCKED)},
+    {"after a fork, blocked, alone", {ESTABLISHED},
+     {CALM, .share = SHARE_FORK, .blocked = 2, .proof = OWNERS_ALONE}, .action = ACTION_SHUTDOWN,
+     .findings = BIT(BLOCKED_THREADS)},
+    {"inherited", {ESTABLISHED}, {CALM, .share = SHARE_INHERITED}, .reason = REASON_INHERITED},
+    {"inherited, blocked, alone", {ESTABLISHED},
+     {CALM, .share = SHARE_INHERITED, .blocked = 1, .proof = OWNERS_ALONE}, .action = ACTION_SHUTDOWN,
+     .findings = BIT(BLOCKED_THREADS)},
+    {"passed, whatever a proof says", {ESTABLISHED},
+     {CALM, .share = SHARE_PASSED, .blocked = 1, .proof = OWNERS_ALONE}, .reason = REASON_PASSED,
+     .findings = BIT(LEFT_BLOCKED)},
+    {"shut both ways by the program", {ESTABLISHED}, {CALM, .flags = SOCK_SHUT_RD | SOCK_SHUT_WR},
+     .reason = REASON_ALREADY_SHUT},
+    {"shut one way", {ESTABLISHED}, {CALM, .flags = SOCK_SHUT_WR}, .action = ACTION_SHUTDOWN},
+    {"io_uring", {ESTABLISHED}, {CALM, .io_uring = true, .blocked = 1}, .reason = REASON_IO_URING,
+     .findings = BIT(LEFT_BLOCKED)},
+    {"O_ASYNC", {ESTABLISHED}, {CALM, .flags = SOCK_ASYNC}, .reason = REASON_ASYNC},
+    {"stuck in an epoll set", {ESTABLISHED}, {CALM, .stuck = true, .blocked = 1}, .reason = REASON_EPOLL,
+     .findings = BIT(LEFT_BLOCKED)},
+    {"never", {ESTABLISHED}, {CALM, .blocked = 1}, .when = ACT_NEVER, .reason = REASON_SETTING,
+     .findings = BIT(LEFT_BLOCKED)},
+    {"blocked only: no one is", {ESTABLISHED}, {CALM}, .when = ACT_BLOCKED, .reason = REASON_SETTING},
+    {"blocked only: one is", {ESTABLISHED}, {CALM, .blocked = 1}, .when = ACT_BLOCKED,
+     .action = ACTION_SHUTDOWN, .findings = BIT(BLOCKED_THREADS)},
+    {"kTLS or TCP_REPAIR", {ESTABLISHED}, {CALM, .flags = SOCK_HANDS_OFF}, .reason = REASON_NONE},
+
+    {"linger 0", {ESTABLISHED, .linger_reset = true}, {CALM}, .action = ACTION_ABORT,
+     .findings = BIT(LINGER_RESET)},
+    {"linger 0 with a sender", {ESTABLISHED, .linger_reset = true},
+     {CALM, .blocked = 1, .blocked_sending = true}, .action = ACTION_ABORT, .disconnect = true,
+     .findings = BIT(LINGER_RESET) | BIT(BLOCKED_THREADS)},
+    {"linger 0, threads not looked at", {ESTABLISHED, .linger_reset = true}, {.blocked_known = false},
+     .action = ACTION_ABORT, .disconnect = true, .findings = BIT(LINGER_RESET)},
+    {"linger 0 on a closed connection resets nothing",
+     {.kind = KIND_TCP, .state = TCP_STATE_CLOSED, .linger_reset = true}, {CALM}, .action = ACTION_ABORT},
+    {"linger 0 means nothing to UDP", {.kind = KIND_UDP, .linger_reset = true}, {CALM},
+     .action = ACTION_SHUTDOWN},
+    {"linger 0 and unread: the reset was asked for", {ESTABLISHED, .linger_reset = true, .unread = 5},
+     {CALM}, .action = ACTION_ABORT, .findings = BIT(LINGER_RESET)},
+
+    {"unread", {ESTABLISHED, .unread = 3}, {CALM}, .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
+    {"unread, reset wanted", {ESTABLISHED, .unread = 3}, {CALM}, .unread = UNREAD_RESET,
+     .action = ACTION_ABORT, .findings = BIT(UNREAD_RESET)},
+    {"unread in CLOSE_WAIT", {.kind = KIND_TCP6, .state = TCP_STATE_CLOSE_WAIT, .unread = 3}, {CALM},
+     .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
+    {"unread after the peer's reset", {.kind = KIND_TCP, .state = TCP_STATE_CLOSED, .unread = 3}, {CALM},
+     .action = ACTION_SHUTDOWN},
+    {"unread, never", {ESTABLISHED, .unread = 3}, {CALM}, .when = ACT_NEVER, .reason = REASON_SETTING,
+     .findings = BIT(UNREAD_RESET)},
+    {"unread, shut by the program", {ESTABLISHED, .unread = 3},
+     {CALM, .flags = SOCK_SHUT_RD | SOCK_SHUT_WR}, .reason = REASON_ALREADY_SHUT,
+     .findings = BIT(UNREAD_RESET)},
+    {"unread on a unix stream", {.kind = KIND_UNIX_STREAM, .unread = 3}, {CALM}, .action = ACTION_SHUTDOWN,
+     .findings = BIT(UNREAD_RESET)},
+    {"unread datagrams are lost without a reset", {.kind = KIND_UDP, .unread = 3}, {CALM},
+     .action = ACTION_SHUTDOWN},
+    {"unread unknown", {ESTABLISHED, .unread = UNKNOWN}, {CALM}, .action = ACTION_SHUTDOWN},
+
+    {"a listener with a queue", {.kind = KIND_TCP, .state = TCP_STATE_LISTEN, .listening = true, .backlog = 4},
+     {CALM}, .action = ACTION_SHUTDOWN, .findings = BIT(BACKLOG_RESET)},
+    {"a shared listener with a queue",
+     {.kind = KIND_TCP, .state = TCP_STATE_LISTEN, .listening = true, .backlog = 4},
+     {CALM, .share = SHARE_FORK}, .reason = REASON_SHARED},
+    {"netlink can't be woken", {.kind = KIND_NETLINK}, {CALM, .blocked = 1}, .findings = BIT(LEFT_BLOCKED)},
+    {"a packet socket", {.kind = KIND_PACKET}, {CALM}, .reason = REASON_NONE},
+};
+
+static void check(const struct row *r)
+{
+    struct settings set = {.shutdown = r->when, .unread = r->unread};
+    struct situation s = r->s;
+    struct verdict v;
+    s.facts = &r->facts;
+    decide(&s, &set, &v);
+    if (v.action != r->action || v.reason != r->reason || v.disconnect != r->disconnect ||
+        v.findings != (r->findings | BIT(CLOSE)))
+        fail_msg("%s: %s %s disconnect=%d findings=%x", r->what, action_name(v.action),
+                 reason_name(v.reason), v.disconnect, v.findings);
+}
+
+static void the_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check(&rows[i]);
+}
+
+// OWNERS_ALONE is the dangerous answer: a situation that nobody has filled in must not claim it.
+static void nothing_is_proven_by_default(void **state)
+{
+    (void)state;
+    struct situation s = {0};
+    assert_int_not_equal(s.proof, OWNERS_ALONE);
+}
+
+static void threads_are_worth_a_look(void **state)
+{
+    (void)state;
+    struct settings always = {.shutdown = ACT_ALWAYS}, blocked = {.shutdown = ACT_BLOCKED};
+    struct facts tcp = {ESTABLISHED}, abort = {ESTABLISHED, .linger_reset = true};
+    struct situation alone = {.facts = &tcp, CALM};
+    assert_int_equal(decide_wants_threads(&alone, &always), WANT_FINDING);
+    assert_int_equal(decide_wants_threads(&alone, &blocked), WANT_ACTION);
+    struct situation dup = {.facts = &tcp, CALM, .others = 1};
+    assert_int_equal(decide_wants_threads(&dup, &blocked), WANT_NOTHING);
+    struct situation shared = {.facts = &tcp, CALM, .share = SHARE_FORK};
+    assert_int_equal(decide_wants_threads(&shared, &always), WANT_ACTION);
+    struct situation passed = {.facts = &tcp, CALM, .share = SHARE_PASSED};
+    assert_int_equal(decide_wants_threads(&passed, &always), WANT_FINDING);
+    struct situation linger = {.facts = &abort, CALM};
+    assert_int_equal(decide_wants_threads(&linger, &always), WANT_ACTION);
+}
+
+static void a_proof_is_worth_it_only_for_blocked_threads(void **state)
+{
+    (void)state;
+    struct settings always = {.shutdown = ACT_ALWAYS}, never = {.shutdown = ACT_NEVER};
+    struct facts tcp = {ESTABLISHED};
+    struct situation s = {.facts = &tcp, CALM, .share = SHARE_FORK};
+    assert_false(decide_wants_proof(&s, &always));
+    s.blocked = 1;
+    assert_true(decide_wants_proof(&s, &always));
+    assert_false(decide_wants_proof(&s, &never));
+    s.share = SHARE_PASSED;
+    assert_false(decide_wants_proof(&s, &always));
+    s.share = SHARE_INHERITED;
+    assert_true(decide_wants_proof(&s, &always));
+    s.stuck = true;
+    assert_false(decide_wants_proof(&s, &always));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table),
+        cmocka_unit_test(nothing_is_proven_by_default),
+        cmocka_unit_test(threads_are_worth_a_look),
+        cmocka_unit_test(a_proof_is_worth_it_only_for_blocked_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
