@@ -1,0 +1,132 @@
+#include "report.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "lock.h"
+#include "modules.h"
+#include "rate.h"
+#include "sink.h"
+#include "sys.h"
+
+static struct {
+    lock_t lock;
+    enum format format;
+    enum level level;
+    enum report_when when;
+    unsigned limit; // PRECLOSE_RATE
+    bool nowhere;   // PRECLOSE_LOG=none
+    char comm[16];
+    _Atomic uint64_t counts[EVENT_COUNT];
+    _Atomic bool summed_up;
+    struct rate rate;
+    uint64_t held_back;         // since the start of the process
+    uint64_t lost, lost_untold; // lines that could not be written: all, and those not yet told
+    char line[LINE_MAX_BYTES];
+} self;
+
+static int64_t now_us(clockid_t clock)
+{
+    struct timespec now = {0};
+    sys_call(SYS_clock_gettime, clock, (long)&now, 0);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void start_anew(void)
+{
+    lock_reset(&self.lock);
+    for (unsigned e = 0; e < EVENT_COUNT; e++) atomic_store(&self.counts[e], 0);
+    atomic_store(&self.summed_up, false);
+    memset(&self.rate, 0, sizeof self.rate);
+    self.held_back = self.lost = self.lost_untold = 0;
+}
+
+void report_start(const struct settings *settings, const char *comm)
+{
+    self.format = settings->format;
+    self.level = settings->level;
+    self.when = settings->report;
+    self.limit = settings->rate;
+    self.nowhere = settings->log == LOG_NONE;
+    size_t length = strnlen(comm, sizeof self.comm - 1);
+    memcpy(self.comm, comm, length);
+    self.comm[length] = '\0';
+    start_anew();
+    modules_start();
+}
+
+void report_child(void)
+{
+    start_anew();
+    sink_child();
+}
+
+bool report_wants(enum event event)
+{
+    return !self.nowhere && event_level(event) <= self.level;
+}
+
+static bool put(const struct finding *f, struct line_context *c)
+{
+    c->time_us = now_us(CLOCK_REALTIME);
+    c->pid = (int)sys_call(SYS_getpid, 0, 0, 0);
+    c->comm = self.comm;
+    size_t n = report_line(self.line, sizeof self.line, self.format, f, c);
+    return sink_write(self.line, n);
+}
+
+static uint64_t *admit(const struct finding *f)
+{
+    static uint64_t never_held;
+    if (f->event == EVENT_CLOSE || !self.limit) return &never_held;
+    return rate_admit(&self.rate, f->event, f->used.pc ? f->used.pc : f->closed.pc, now_us(CLOCK_MONOTONIC),
+                      self.limit);
+}
+
+static void tell(const struct finding *f)
+{
+    uint64_t *held = admit(f);
+    if (!held) {
+        self.held_back++;
+        return;
+    }
+    struct line_context c = {.held_back = *held, .lost = self.lost_untold};
+    if (put(f, &c)) {
+        *held = 0;
+        self.lost_untold = 0;
+    } else {
+        self.lost++;
+        self.lost_untold++;
+    }
+}
+
+void report(const struct finding *f)
+{
+    atomic_fetch_add(&self.counts[f->event], 1);
+    if (!report_wants(f->event)) return;
+    lock_take(&self.lock);
+    tell(f);
+    lock_give(&self.lock);
+}
+
+static bool is_summary_due(const uint64_t counts[EVENT_COUNT])
+{
+    if (self.nowhere || self.when == REPORT_NEVER) return false;
+    if (self.when == REPORT_ALWAYS) return true;
+    for (unsigned e = 0; e < EVENT_COUNT; e++)
+        if (counts[e] && event_level((enum event)e) == LEVEL_WARNING) return true;
+    return false;
+}
+
+void report_summary(void)
+{
+    uint64_t counts[EVENT_COUNT];
+    for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = atomic_load(&self.counts[e]);
+    if (atomic_exchange(&self.summed_up, true) || !is_summary_due(counts)) return;
+    const struct finding f = {.event = EVENT_SUMMARY, .fd = UNKNOWN, .age_ms = UNKNOWN};
+    lock_take(&self.lock);
+    struct line_context c = {.held_back = self.held_back, .lost = self.lost, .counts = counts};
+    put(&f, &c);
+    lock_give(&self.lock);
+}

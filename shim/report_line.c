@@ -1,0 +1,354 @@
+// report_line: the fields of a finding, in the order of the manual, and its sentence.
+#include <string.h>
+
+#include "address.h"
+#include "line.h"
+#include "modules.h"
+#include "report.h"
+#include "sentence.h"
+
+struct out {
+    struct line line;
+    bool json;
+    bool first;         // the next key opens its object
+    const char *within; // text: the key of the object that the fields belong to, or NULL
+};
+
+// A field is written whole or not at all: from field_begin to field_end, where it is taken back if it did
+// not fit. Returns what field_end takes.
+static size_t field_begin(struct out *o, const char *key)
+{
+    size_t start = o->line.n;
+    if (o->json) {
+        line_text(&o->line, o->first ? "\"" : ",\"");
+        line_text(&o->line, key);
+        line_text(&o->line, "\":");
+    } else {
+        line_text(&o->line, " ");
+        if (o->within) line_text(&o->line, o->within);
+        if (o->within) line_text(&o->line, ".");
+        line_text(&o->line, key);
+        line_text(&o->line, "=");
+    }
+    return start;
+}
+
+static bool field_end(struct out *o, size_t start)
+{
+    if (o->line.full) {
+        o->line.n = start;
+        o->line.full = false;
+        return false;
+    }
+    o->first = false;
+    return true;
+}
+
+static bool field_string(struct out *o, const char *key, const char *s, size_t n)
+{
+    if (!n) return false;
+    size_t start = field_begin(o, key);
+    if (o->json)
+        line_json(&o->line, s, n);
+    else
+        line_value(&o->line, s, n, SIZE_MAX);
+    return field_end(o, start);
+}
+
+static void field_name(struct out *o, const char *key, const char *name)
+{
+    field_string(o, key, name, strlen(name));
+}
+
+static void field_number(struct out *o, const char *key, int64_t number)
+{
+    if (number == UNKNOWN) return;
+    size_t start = field_begin(o, key);
+    line_signed(&o->line, number);
+    field_end(o, start);
+}
+
+static void field_address(struct out *o, const char *key, const struct address *a)
+{
+    char text[ADDRESS_TEXT_MAX];
+    field_string(o, key, text, address_text(a, text));
+}
+
+static bool is_leap(int64_t year)
+{
+    return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+}
+
+// Days since 1970-01-01 → year, month and day of the Gregorian calendar.
+static void civil_day(int64_t days, unsigned *year, unsigned *month, unsigned *day)
+{
+    static const uint8_t lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    unsigned y = 1970, m = 0;
+    for (int64_t length; days >= (length = is_leap(y) ? 366 : 365); y++) days -= length;
+    for (int64_t length; days >= (length = lengths[m] + (m == 1 && is_leap(y))); m++) days -= length;
+    *year = y;
+    *month = m + 1;
+    *day = (unsigned)days + 1;
+}
+
+// RFC 3339 knows years of four digits; a clock before 1970 or behind 9999 is shown as the end of that.
+static void field_time(struct out *o, int64_t us)
+{
+    const int64_t last = INT64_C(253402300799999999);
+    const uint64_t now = (uint64_t)(us < 0 ? 0 : us > last ? last : us);
+    const uint64_t second = now / 1000000;
+    unsigned year, month, day;
+    char text[32];
+    struct line l = line_start(text, sizeof text);
+    civil_day((int64_t)(second / 86400), &year, &month, &day);
+    const struct {
+        uint64_t number;
+        unsigned width;
+        const char *before;
+    } parts[] = {
+        {year, 4, ""},
+        {month, 2, "-"},
+        {day, 2, "-"},
+        {second / 3600 % 24, 2, "T"},
+        {second / 60 % 60, 2, ":"},
+        {second % 60, 2, ":"},
+        {now % 1000000, 6, "."},
+    };
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        line_text(&l, parts[i].before);
+        line_padded(&l, parts[i].number, parts[i].width);
+    }
+    line_text(&l, "Z");
+    field_string(o, "time", text, l.n);
+}
+
+// Begins an object: its fields follow, as "key.field=" in text. Returns what object_end takes.
+static size_t object_begin(struct out *o, const char *key)
+{
+    size_t start = o->line.n;
+    if (o->json) {
+        field_begin(o, key);
+        line_text(&o->line, "{");
+    }
+    o->line.limit--; // for the brace
+    o->within = key;
+    o->first = true;
+    return start;
+}
+
+static void object_end(struct out *o, size_t start)
+{
+    o->line.limit++;
+    o->within = NULL;
+    if (o->first)
+        o->line.n = start; // nothing of it is known, or nothing fitted
+    else if (o->json)
+        line_text(&o->line, "}");
+    o->first = false; // an object is never the first field
+}
+
+// ["/usr/bin/server+0x11d2"]; with the file name alone if the path is too long for the line.
+static void field_at(struct out *o, uintptr_t pc)
+{
+    if (!pc) return;
+    const char *text;
+    size_t n = modules_place(pc, &text);
+    const char *slash = memrchr(text, '/', n);
+    const char *names[] = {text, slash ? slash + 1 : text};
+    for (unsigned i = 0; i < 2; i++) {
+        size_t length = n - (size_t)(names[i] - text);
+        size_t start = field_begin(o, "at");
+        if (o->json) {
+            line_text(&o->line, "[");
+            line_json(&o->line, names[i], length);
+            line_text(&o->line, "]");
+        } else {
+            line_value(&o->line, names[i], length, SIZE_MAX);
+        }
+        if (field_end(o, start)) return;
+    }
+}
+
+static void field_place(struct out *o, const char *key, const struct place *p)
+{
+    size_t start = object_begin(o, key);
+    if (!o->line.full) {
+        field_name(o, "call", call_name(p->call));
+        if (p->tid) {
+            char name[16];
+            thread_name(p->tid, name);
+            field_number(o, "tid", p->tid);
+            field_name(o, "thread", name);
+        }
+        field_at(o, p->pc);
+    }
+    o->line.full = false;
+    object_end(o, start);
+}
+
+static void json_thread(struct out *o, const struct blocked_thread *t)
+{
+    line_text(&o->line, "{\"tid\":");
+    line_signed(&o->line, t->tid);
+    if (t->name[0]) line_text(&o->line, ",\"name\":");
+    if (t->name[0]) line_json(&o->line, t->name, strlen(t->name));
+    if (t->call[0]) line_text(&o->line, ",\"call\":");
+    if (t->call[0]) line_json(&o->line, t->call, strlen(t->call));
+    line_text(&o->line, "}");
+}
+
+// [{"tid":17,"name":"worker","call":"recvfrom"}, ...]: as many as fit.
+static void json_threads(struct out *o, const struct blocked *b, unsigned told)
+{
+    size_t start = field_begin(o, "threads"), whole = 0;
+    line_text(&o->line, "[");
+    o->line.limit--; // for the bracket
+    for (unsigned i = 0; i < told; i++) {
+        if (i) line_text(&o->line, ",");
+        json_thread(o, &b->thread[i]);
+        if (o->line.full) break;
+        whole = o->line.n;
+    }
+    o->line.limit++;
+    if (whole) {
+        o->line.n = whole;
+        o->line.full = false;
+        line_text(&o->line, "]");
+    }
+    field_end(o, start);
+}
+
+// threads=17:worker:recvfrom,18:worker:recvfrom
+static void text_threads(struct out *o, const struct blocked *b, unsigned told)
+{
+    char text[THREADS_TOLD * 48];
+    struct line l = line_start(text, sizeof text);
+    for (unsigned i = 0; i < told; i++) {
+        const struct blocked_thread *t = &b->thread[i];
+        if (i) line_text(&l, ",");
+        line_signed(&l, t->tid);
+        line_text(&l, ":");
+        line_text(&l, t->name);
+        line_text(&l, ":");
+        line_text(&l, t->call);
+    }
+    field_string(o, "threads", text, l.n);
+}
+
+static void field_threads(struct out *o, const struct blocked *b)
+{
+    if (!b || !b->n) return;
+    const unsigned told = b->n < THREADS_TOLD ? b->n : THREADS_TOLD;
+    if (o->json)
+        json_threads(o, b, told);
+    else
+        text_threads(o, b, told);
+}
+
+static void field_counts(struct out *o, const uint64_t *counts)
+{
+    if (!counts) return;
+    size_t start = object_begin(o, "counts");
+    for (unsigned e = 0; e < EVENT_COUNT && !o->line.full; e++)
+        if (counts[e]) field_number(o, event_name((enum event)e), (int64_t)counts[e]);
+    o->line.full = false;
+    object_end(o, start);
+}
+
+static void field_facts(struct out *o, const struct facts *f)
+{
+    if (!f) return;
+    if (f->cookie) {
+        size_t start = field_begin(o, "cookie");
+        line_unsigned(&o->line, f->cookie);
+        field_end(o, start);
+    }
+    field_name(o, "type", kind_name(f->kind));
+    field_name(o, "state", state_name(f->state));
+    field_address(o, "local", &f->local);
+    field_address(o, "peer", &f->peer);
+    field_number(o, "unread", f->unread);
+    field_number(o, "unsent", f->unsent);
+    field_number(o, "backlog", f->backlog);
+}
+
+static const char *level_name(enum event event)
+{
+    static const char *const names[] = {
+        [LEVEL_WARNING] = "warning", [LEVEL_NOTICE] = "notice", [LEVEL_INFO] = "info"};
+    return names[event_level(event)];
+}
+
+static void fields(struct out *o, const struct finding *f, const struct line_context *c)
+{
+    field_time(o, c->time_us);
+    field_number(o, "pid", c->pid);
+    field_name(o, "comm", c->comm);
+    if (o->json) field_name(o, "level", level_name(f->event));
+    if (o->json) field_name(o, "event", event_name(f->event));
+    field_number(o, "fd", f->fd);
+    field_facts(o, f->facts);
+    field_number(o, "age_ms", f->age_ms);
+    if (f->acted) field_name(o, "action", action_name(f->action));
+    if (f->acted) field_name(o, "reason", reason_name(f->reason));
+    field_threads(o, f->blocked);
+    field_place(o, "opened", &f->opened);
+    field_place(o, "closed", &f->closed);
+    if (f->event == EVENT_SUMMARY) field_counts(o, c->counts);
+}
+
+// The sentence, cut with "..." if it is longer than limit allows.
+static void cut_sentence(struct line *l, size_t limit, const struct finding *f, const struct line_context *c)
+{
+    static const char dots[] = "...";
+    l->limit = limit - (sizeof dots - 1);
+    sentence(l, f, c);
+    l->limit = limit;
+    if (!l->full) return;
+    l->full = false;
+    line_text(l, dots);
+}
+
+static void json_line(struct out *o, size_t size, const struct finding *f, const struct line_context *c)
+{
+    static const char before[] = ",\"text\":\"", behind[] = "\"}\n";
+    struct line *l = &o->line;
+    line_text(l, "{");
+    o->first = true;
+    l->limit = size - size / 4; // the rest is the sentence's, whatever the fields hold
+    fields(o, f, c);
+    l->limit = size;
+    line_text(l, before);
+    l->nested = true;
+    cut_sentence(l, size - (sizeof behind - 1), f, c);
+    l->nested = false;
+    l->limit = size;
+    line_text(l, behind);
+}
+
+static void text_line(struct out *o, size_t size, const struct finding *f, const struct line_context *c)
+{
+    struct line *l = &o->line;
+    line_text(l, "preclose: ");
+    line_text(l, level_name(f->event));
+    line_text(l, ": ");
+    line_text(l, event_name(f->event));
+    line_text(l, ": ");
+    cut_sentence(l, size / 2, f, c);
+    l->limit = size - 1;
+    fields(o, f, c);
+    l->limit = size;
+    line_text(l, "\n");
+}
+
+size_t report_line(char *line, size_t size, enum format format, const struct finding *f,
+                   const struct line_context *c)
+{
+    struct out o = {.line = line_start(line, size), .json = format == FORMAT_JSON};
+    if (size < 512) return 0;
+    if (o.json)
+        json_line(&o, size, f, c);
+    else
+        text_line(&o, size, f, c);
+    return o.line.n;
+}

@@ -1,0 +1,328 @@
+#include "sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "lock.h"
+#include "sys.h"
+
+// Which file a descriptor or a path stands for.
+struct identity {
+    dev_t dev;
+    ino_t ino;
+    mode_t type; // S_IFMT
+    bool exists;
+};
+
+static struct {
+    lock_t lock;
+    enum log_kind to;
+    _Atomic int fd;          // LOG_FILE: our own descriptor, or -1
+    struct identity file;    // what is written to
+    struct identity root;    // the root directory that path is meant in
+    bool torn;               // the last line went out in part
+    int64_t looked_s;        // when the path was last looked at
+    char path[2 * PATH_MAX]; // LOG_FILE: absolute; "" if the file can't be opened again
+} sink = {.to = LOG_NONE, .fd = -1};
+
+static struct identity identity_of(long result, const struct stat *st)
+{
+    if (result != 0) return (struct identity){0};
+    return (struct identity){st->st_dev, st->st_ino, st->st_mode & S_IFMT, true};
+}
+
+static struct identity identity_fd(int fd)
+{
+    struct stat st;
+    return identity_of(sys_call(SYS_fstat, fd, (long)&st, 0), &st);
+}
+
+static struct identity identity_path(const char *path)
+{
+    struct stat st;
+    return identity_of(sys_call4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0), &st);
+}
+
+static bool is_same(const struct identity *a, const struct identity *b)
+{
+    return a->exists && b->exists && a->dev == b->dev && a->ino == b->ino && a->type == b->type;
+}
+
+static bool is_still(int fd, const struct identity *was)
+{
+    struct identity now = identity_fd(fd);
+    return is_same(&now, was);
+}
+
+static void let_go(int fd)
+{
+    sys_call(SYS_close, fd, 0, 0);
+}
+
+static int64_t now_s(void)
+{
+    struct timespec now = {0};
+    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, (long)&now, 0);
+    return now.tv_sec;
+}
+
+// A duplicate of fd that the program is unlikely to meet: high, but below 1024, so that a program that
+// uses select or counts on a small table is not disturbed. Returns it or -errno.
+static int duplicate_high(int fd)
+{
+    struct rlimit limit = {0};
+    sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit);
+    const long top = limit.rlim_cur < 1024 ? (long)limit.rlim_cur : 1024;
+    long result = -EMFILE;
+    for (long below = 1; top - below > 2; below *= 2) {
+        result = sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, top - below);
+        if (result >= 0) break;
+    }
+    return (int)result;
+}
+
+// Returns a descriptor above 2 or -errno.
+static int open_log(const char *path)
+{
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    int fd = (int)sys_call4(SYS_openat, AT_FDCWD, (long)path, flags, 0644);
+    if (fd < 0) return fd;
+    int high = duplicate_high(fd);
+    if (high < 0 && fd > STDERR_FILENO) return fd;
+    let_go(fd); // 0 to 2 belong to the program even where it has closed them
+    return high;
+}
+
+// Where the path will still lead after chdir.
+static void note_path(const char *path)
+{
+    long n = 0;
+    sink.path[0] = '\0';
+    if (path[0] != '/') {
+        n = sys_call(SYS_getcwd, (long)sink.path, PATH_MAX, 0);
+        if (n < 2 || sink.path[0] != '/') { // "(unreachable)" before it: outside our root
+            sink.path[0] = '\0';
+            return;
+        }
+        sink.path[n - 1] = '/'; // it counts the NUL
+    }
+    size_t length = strnlen(path, PATH_MAX - 1);
+    memcpy(sink.path + n, path, length);
+    sink.path[(size_t)n + length] = '\0';
+}
+
+static int open_file(const char *path)
+{
+    int fd = open_log(path);
+    if (fd < 0) return fd;
+    note_path(path);
+    sink.root = identity_path("/");
+    sink.file = identity_fd(fd);
+    sink.looked_s = now_s();
+    atomic_store(&sink.fd, fd);
+    return 0;
+}
+
+int sink_open(const struct settings *s)
+{
+    int old = atomic_exchange(&sink.fd, -1);
+    if (old >= 0 && is_still(old, &sink.file)) let_go(old);
+    int result = s->log == LOG_FILE ? open_file(s->log_path) : 0;
+    sink.to = result == 0 ? s->log : LOG_STDERR;
+    sink.torn = false;
+    if (sink.to == LOG_STDERR) sink.file = identity_fd(STDERR_FILENO);
+    return result;
+}
+
+// Rotation: where the path no longer leads to the file that is open, opens what it leads to now. The number
+// stays the same (dup3). The old file is kept if that fails (after a chroot, or without the right to).
+static void look_at_path(void)
+{
+    int64_t now = now_s();
+    if (!sink.path[0] || now == sink.looked_s) return;
+    sink.looked_s = now;
+    struct identity there = identity_path(sink.path), root = identity_path("/");
+    int fd = atomic_load(&sink.fd);
+    if (!is_same(&root, &sink.root) || (fd >= 0 && is_same(&there, &sink.file))) return;
+    int fresh = open_log(sink.path);
+    if (fresh < 0) return;
+    sink.file = identity_fd(fresh);
+    sink.torn = false;
+    if (fd >= 0 && sys_call(SYS_dup3, fresh, fd, O_CLOEXEC) >= 0)
+        let_go(fresh);
+    else
+        atomic_store(&sink.fd, fresh);
+}
+
+static bool is_pending(int sig)
+{
+    uint64_t pending = 0;
+    sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
+    return pending >> (sig - 1) & 1;
+}
+
+static void take_back(int sig)
+{
+    const uint64_t set = UINT64_C(1) << (sig - 1);
+    const struct timespec at_once = {0};
+    sys_call4(SYS_rt_sigtimedwait, (long)&set, 0, (long)&at_once, sizeof set);
+}
+
+static long write_parts(int fd, const struct iovec *part, int parts, int flags)
+{
+    if (flags) return sys_call6(SYS_pwritev2, fd, (long)part, parts, -1, -1, flags); // -1: at its position
+    if (parts == 1) return sys_call(SYS_write, fd, (long)part->iov_base, (long)part->iov_len);
+    return sys_call(SYS_writev, fd, (long)part, parts);
+}
+
+// The signal that a failed write raises is meant for a program that wrote: it is blocked here, and taken
+// back unless one was pending before.
+static long write_quietly(int fd, const struct iovec *part, int parts, int flags)
+{
+    const bool pipe_pending = is_pending(SIGPIPE), size_pending = is_pending(SIGXFSZ);
+    long n = write_parts(fd, part, parts, flags);
+    if (n == -EPIPE && !pipe_pending) take_back(SIGPIPE);
+    if (n == -EFBIG && !size_pending) take_back(SIGXFSZ); // RLIMIT_FSIZE, setrlimit(2)
+    return n;
+}
+
+// A terminal that nobody reads says POLLOUT as long as it has room for a byte, and then blocks for the
+// rest of the line (drivers/tty/n_tty.c n_tty_write). Only O_NONBLOCK helps, which the borrowed description
+// does not have: a description of our own, for this line only.
+static int open_terminal(void)
+{
+    const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = (int)sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/thread-self/fd/2", flags, 0);
+    if (fd >= 0) return fd;
+    // After su the device belongs to someone else, but /dev/tty is open to all, if it is the same one.
+    fd = (int)sys_call4(SYS_openat, AT_FDCWD, (long)"/dev/tty", flags, 0);
+    if (fd < 0) return fd;
+    unsigned ours = 0, borrowed = 1;
+    if (sys_call(SYS_ioctl, fd, TIOCGDEV, (long)&ours) == 0 &&
+        sys_call(SYS_ioctl, STDERR_FILENO, TIOCGDEV, (long)&borrowed) == 0 && ours == borrowed)
+        return fd;
+    let_go(fd);
+    return -ENOTTY;
+}
+
+static long write_terminal(const struct iovec *part, int parts)
+{
+    int fd = open_terminal();
+    if (fd < 0) return fd;
+    struct identity opened = identity_fd(fd);
+    long n = write_quietly(fd, part, parts, 0);
+    if (is_still(fd, &opened)) let_go(fd); // not if a sweep of another thread has closed it meanwhile
+    return n;
+}
+
+static bool is_terminal(void)
+{
+    unsigned device;
+    return sink.file.type == S_IFCHR && sys_call(SYS_ioctl, STDERR_FILENO, TIOCGDEV, (long)&device) == 0;
+}
+
+// A pipe, FIFO or device that we share with the program and must not switch to O_NONBLOCK.
+static long write_borrowed(const struct iovec *part, int parts)
+{
+    if (is_terminal()) return write_terminal(part, parts);
+    long n = write_quietly(STDERR_FILENO, part, parts, RWF_NOWAIT);
+    if (n != -EOPNOTSUPP && n != -ENOSYS && n != -EINVAL) return n;
+    // A pipe that is writable has room for PIPE_BUF bytes, and takes no less at once (pipe(7)).
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct timespec at_once = {0};
+    if (sys_call6(SYS_ppoll, (long)&ready, 1, (long)&at_once, 0, 0, 0) != 1) return -EAGAIN;
+    return write_quietly(STDERR_FILENO, part, parts, 0);
+}
+
+static long write_socket(struct iovec *part, int parts)
+{
+    struct msghdr message = {.msg_iov = part, .msg_iovlen = (size_t)parts};
+    return sys_call(SYS_sendmsg, STDERR_FILENO, (long)&message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static long write_stderr(struct iovec *part, int parts)
+{
+    if (!is_still(STDERR_FILENO, &sink.file)) return -EBADF;
+    switch (sink.file.type) {
+    case S_IFREG:
+        return write_quietly(STDERR_FILENO, part, parts, 0);
+    case S_IFSOCK:
+        return write_socket(part, parts);
+    case S_IFIFO:
+    case S_IFCHR:
+        return write_borrowed(part, parts);
+    default:
+        return -EBADF; // a directory, an eventfd: nothing that takes lines
+    }
+}
+
+static long write_file(const struct iovec *part, int parts)
+{
+    int fd = atomic_load(&sink.fd);
+    if (fd >= 0 && !is_still(fd, &sink.file)) {
+        // Closed where no preload sees it (a raw system call): the number is the program's now.
+        atomic_store(&sink.fd, -1);
+        sink.looked_s = 0;
+    }
+    look_at_path();
+    fd = atomic_load(&sink.fd);
+    return fd < 0 ? -EBADF : write_quietly(fd, part, parts, 0);
+}
+
+bool sink_write(const char *line, size_t n)
+{
+    if (sink.to == LOG_NONE) return true;
+    lock_take(&sink.lock);
+    // After half a line (a full disk, a terminal that stalls) the next begins on a line of its own; the
+    // half stays, as others may have written behind it.
+    struct iovec part[2] = {{(char[]){'\n'}, 1}, {(char *)(uintptr_t)line, n}};
+    const int skip = !sink.torn;
+    const size_t whole = n + (sink.torn ? 1 : 0);
+    long written =
+        sink.to == LOG_STDERR ? write_stderr(part + skip, 2 - skip) : write_file(part + skip, 2 - skip);
+    const bool done = written == (long)whole;
+    if (written > 0) sink.torn = !done;
+    lock_give(&sink.lock);
+    return done;
+}
+
+int sink_fd(void)
+{
+    return atomic_load(&sink.fd);
+}
+
+bool sink_holds(int fd)
+{
+    if (fd < 0 || fd != sink_fd()) return false;
+    // While the lock is taken the file may be changing; whoever holds it has made sure of the number.
+    return is_still(fd, &sink.file) || atomic_load(&sink.lock);
+}
+
+bool sink_move(void)
+{
+    lock_take(&sink.lock);
+    int old = atomic_load(&sink.fd), fresh = -1;
+    if (old >= 0 && is_still(old, &sink.file)) {
+        fresh = duplicate_high(old);
+        atomic_store(&sink.fd, fresh < 0 ? -1 : fresh);
+        let_go(old);
+    }
+    lock_give(&sink.lock);
+    return fresh >= 0;
+}
+
+void sink_child(void)
+{
+    lock_reset(&sink.lock);
+}
