@@ -1,0 +1,46 @@
+// What the exports_*.c files share. An export says what the program did, never what follows from it.
+#ifndef PRECLOSE_EXPORTS_H
+#define PRECLOSE_EXPORTS_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "misuse.h"
+#include "place.h"
+#include "real.h"
+#include "track.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+// The place of the call that the program made: an address inside the calling instruction.
+#define CALLER ((uintptr_t)__builtin_return_address(0) - 1)
+
+// The logic behind names that also come through syscall(2). raw: by syscall(), whose next in line is called
+// with the same numbers.
+int let_go_close(int fd, uintptr_t pc, int (*next)(int));
+int let_go_dup3(int from, int to, int flags, enum call call, uintptr_t pc, bool raw);
+int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, bool raw);
+
+// fd is a new socket of the program. Keeps errno.
+void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc);
+// fd was accepted from listener, or the accept failed (fd < 0).
+int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc);
+void got_epoll(int set, bool cloexec);
+// A duplicate is about to be made, and has been made.
+struct ofd *duplicate_begin(int from);
+void duplicate_end(struct ofd *pinned, int from, int to, bool cloexec);
+int duplicated(struct ofd *pinned, int from, int to, bool cloexec, enum call call, uintptr_t pc);
+// A message has come: descriptors in it are the program's from now on.
+void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc);
+// A message is about to go, or n that are size bytes each: what they carry is another process's too.
+void pass_message(int fd, const struct msghdr *m);
+void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size);
+// Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
+bool is_readable(const void *at, size_t n);
+void epoll_changed(int set, int op, int fd);
+void shut(int fd, int how);
+void option_set(int fd, int level, int name);
+void fcntl_done(int fd, int cmd, long arg);
+
+#endif

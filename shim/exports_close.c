@@ -1,0 +1,210 @@
+// The ways a program lets go of a descriptor.
+#include "exports.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio_ext.h>
+#include <linux/close_range.h>
+#include <sys/resource.h>
+#include <sys/single_threaded.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "probe.h"
+#include "release.h"
+#include "sink.h"
+#include "sys.h"
+
+// Is fd the descriptor of preclose's log? The program has none of that number. In a sandbox we may not
+// ask, and need it no longer.
+static bool is_ours(int fd)
+{
+    struct guard g;
+    if (fd < 0 || fd != sink_fd() || guard_enter(&g) != ENTRY_OK) return false;
+    bool ours = sink_holds(fd);
+    guard_leave(&g);
+    return ours;
+}
+
+int let_go_close(int fd, uintptr_t pc, int (*next)(int))
+{
+    uint8_t state = track_state(fd);
+    if (fd == sink_fd() && is_ours(fd)) {
+        errno = EBADF;
+        return -1;
+    }
+    misuse_note_close(fd);
+    release(fd, CALL_CLOSE, pc, true);
+    int ret = next(fd);
+    if (!(state & FD_CLOSED)) return ret;
+    if (ret == 0) track_mark(fd, 0, FD_CLOSED); // something else had the number since
+    else if (errno == EBADF) misuse_double_close(fd, pc);
+    return ret;
+}
+
+EXPORT int close(int fd)
+{
+    return let_go_close(fd, CALLER, real()->close);
+}
+
+EXPORT int __close(int fd)
+{
+    return let_go_close(fd, CALLER, real()->__close);
+}
+
+// Will dup2 or dup3 onto to go through? One that fails lets go of nothing.
+static bool dup_will_work(int from, int to, int flags, enum call call)
+{
+    if (call == CALL_DUP3 && flags & ~O_CLOEXEC) return false;
+    struct guard g;
+    if (from == to || guard_enter(&g) != ENTRY_OK) return false;
+    struct rlimit limit = {0};
+    sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit);
+    bool works = (rlim_t)to < limit.rlim_cur && probe_is_open(from);
+    guard_leave(&g);
+    return works;
+}
+
+static int next_dup(int from, int to, int flags, enum call call, bool raw)
+{
+    if (raw && call == CALL_DUP3) return (int)real()->syscall(SYS_dup3, from, to, flags);
+#ifdef SYS_dup2
+    if (raw) return (int)real()->syscall(SYS_dup2, from, to);
+#endif
+    return call == CALL_DUP3 ? real()->dup3(from, to, flags) : real()->dup2(from, to);
+}
+
+// The program wants the number to, which preclose's log may have.
+static void make_way(int to)
+{
+    struct guard g;
+    if (to < 0 || to != sink_fd() || guard_enter(&g) != ENTRY_OK) return;
+    if (sink_holds(to)) sink_move();
+    guard_leave(&g);
+}
+
+int let_go_dup3(int from, int to, int flags, enum call call, uintptr_t pc, bool raw)
+{
+    if (track_state(to) & (FD_SOCKET | FD_EPOLL) && dup_will_work(from, to, flags, call))
+        release(to, call, pc, true);
+    if (from == to) return next_dup(from, to, flags, call, raw);
+    make_way(to);
+    struct ofd *pinned = duplicate_begin(from);
+    int ret = next_dup(from, to, flags, call, raw);
+    return duplicated(pinned, from, ret, flags & O_CLOEXEC, call, pc);
+}
+
+EXPORT int dup2(int from, int to)
+{
+    return let_go_dup3(from, to, 0, CALL_DUP2, CALLER, false);
+}
+
+EXPORT int __dup2(int from, int to)
+{
+    return let_go_dup3(from, to, 0, CALL_DUP2, CALLER, false);
+}
+
+EXPORT int dup3(int from, int to, int flags)
+{
+    return let_go_dup3(from, to, flags, CALL_DUP3, CALLER, false);
+}
+
+static int next_close_range(unsigned first, unsigned last, int flags, bool raw)
+{
+    return raw ? (int)real()->syscall(SYS_close_range, first, last, flags)
+               : real()->close_range(first, last, flags);
+}
+
+// The same, around preclose's own descriptor.
+static int close_range_around(unsigned first, unsigned last, int flags, bool raw)
+{
+    int kept = sink_fd();
+    if (kept < 0 || (unsigned)kept < first || (unsigned)kept > last || !is_ours(kept))
+        return next_close_range(first, last, flags, raw);
+    int ret = 0;
+    if ((unsigned)kept > first) ret = next_close_range(first, (unsigned)kept - 1, flags, raw);
+    if (ret == 0 && (unsigned)kept < last) ret = next_close_range((unsigned)kept + 1, last, flags, raw);
+    return ret;
+}
+
+// Does this kernel have close_range (Linux 5.9), and is it not forbidden? A range where nothing can be open.
+static bool close_range_works(void)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return false;
+    bool works = sys_call(SYS_close_range, INT_MAX, INT_MAX, 0) == 0;
+    guard_leave(&g);
+    return works;
+}
+
+int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, bool raw)
+{
+    const unsigned known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
+    if (first > last || (unsigned)flags & ~known) return next_close_range(first, last, flags, raw);
+    bool parts = (unsigned)flags & CLOSE_RANGE_UNSHARE && !__libc_single_threaded;
+    if (parts) track_split(); // the other threads keep theirs
+    if ((unsigned)flags & CLOSE_RANGE_CLOEXEC) {
+        int ret = next_close_range(first, last, flags, raw);
+        if (ret == 0) track_cloexec_range(first, last);
+        return ret;
+    }
+    if (!parts && track_next(first, last) >= 0 && close_range_works())
+        release_range(first, last, CALL_CLOSE_RANGE, pc);
+    return close_range_around(first, last, flags, raw);
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+    return let_go_close_range(first, last, flags, CALLER, false);
+}
+
+EXPORT void closefrom(int low)
+{
+    int first = low < 0 ? 0 : low;
+    release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER);
+    int kept = sink_fd();
+    if (kept < first || !is_ours(kept)) {
+        real()->closefrom(low);
+        return;
+    }
+    // glibc's own has no upper end.
+    if (kept > first && real()->close_range((unsigned)first, (unsigned)kept - 1, 0) != 0)
+        for (int fd = first; fd < kept; fd++) real()->close(fd);
+    real()->closefrom(kept + 1);
+}
+
+// A stream on a socket is about to be closed. What it has buffered goes out first; if that fails, the
+// program's own call will meet the same failure, on a socket that nothing was done to.
+static void let_go_stream(FILE *stream, enum call call, uintptr_t pc)
+{
+    int saved = errno;
+    int fd = fileno(stream);
+    if (track_state(fd) & FD_SOCKET) release(fd, call, pc, __fpending(stream) == 0 || fflush(stream) == 0);
+    errno = saved;
+}
+
+EXPORT int fclose(FILE *stream)
+{
+    let_go_stream(stream, CALL_FCLOSE, CALLER);
+    return real()->fclose(stream);
+}
+
+static FILE *reopened(FILE *stream)
+{
+    int saved = errno;
+    if (stream) duplicate_end(NULL, -1, fileno(stream), true);
+    errno = saved;
+    return stream;
+}
+
+EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
+{
+    let_go_stream(stream, CALL_FREOPEN, CALLER);
+    return reopened(real()->freopen(path, mode, stream));
+}
+
+EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
+{
+    let_go_stream(stream, CALL_FREOPEN, CALLER);
+    return reopened(real()->freopen64(path, mode, stream));
+}

@@ -1,0 +1,230 @@
+// The ways another process gets a descriptor.
+#include "exports.h"
+
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/single_threaded.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "life.h"
+#include "sys.h"
+
+// Can the kernel read n bytes (at least 12) of the program's memory here? The program may hand in anything
+// and expect EFAULT. epoll_ctl(2) copies its event before it looks at the descriptors (fs/eventpoll.c).
+static bool readable(const void *at, size_t n)
+{
+    const char *end = (const char *)at + n - sizeof(struct epoll_event);
+    return sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) == -EBADF &&
+           sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)end) == -EBADF;
+}
+
+bool is_readable(const void *at, size_t n)
+{
+    struct guard g;
+    if (n < sizeof(struct epoll_event) || guard_enter(&g) != ENTRY_OK) return false;
+    bool can = readable(at, n);
+    guard_leave(&g);
+    return can;
+}
+
+static void pass_descriptors(const struct cmsghdr *c, bool nested)
+{
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+        if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) continue;
+        if (nested) track_mark(fd, FD_DOUBT, 0);
+        else track_passed(fd);
+    }
+}
+
+static void pass_control(const struct msghdr *m, bool nested)
+{
+    if (m->msg_controllen < CMSG_LEN(sizeof(int)) || !readable(m->msg_control, m->msg_controllen)) return;
+    struct msghdr copy = *m; // CMSG_NXTHDR wants one that may change
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(0) &&
+            c->cmsg_len <= m->msg_controllen)
+            pass_descriptors(c, nested);
+}
+
+void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size)
+{
+    // Only a unix socket carries descriptors; one that is not tracked may be one.
+    uint8_t state = track_state(fd);
+    if (state & FD_SOCKET && !(state & FD_UNIX)) return;
+    struct guard g;
+    enum entry entry = guard_enter(&g);
+    if (entry == ENTRY_OFF) return;
+    if (n > 1024) n = 1024; // the kernel sends no more at once (UIO_MAXIOV)
+    for (unsigned i = 0; i < n && readable(&m[i], size); i++)
+        pass_control(&m[i].msg_hdr, entry == ENTRY_NESTED);
+    if (entry == ENTRY_OK) guard_leave(&g);
+}
+
+void pass_message(int fd, const struct msghdr *m)
+{
+    pass_messages(fd, (const struct mmsghdr *)(const void *)m, 1, sizeof *m);
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    pass_message(fd, m);
+    return real()->sendmsg(fd, m, flags);
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
+{
+    pass_messages(fd, m, n, sizeof *m);
+    return real()->sendmmsg(fd, m, n, flags);
+}
+
+EXPORT int __sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
+{
+    pass_messages(fd, m, n, sizeof *m);
+    return real()->sendmmsg(fd, m, n, flags);
+}
+
+EXPORT pid_t _Fork(void)
+{
+    struct guard g;
+    bool held = life_fork_begin(&g);
+    pid_t pid = real()->_Fork();
+    if (held) life_fork_end(&g, pid == 0);
+    return pid;
+}
+
+// Called by vfork (exports_vfork.S) before it jumps to the real one. The child may hand any descriptor on.
+__attribute__((visibility("hidden"), used)) void before_vfork(void)
+{
+    real();
+    track_forked();
+}
+
+// What a clone with these flags means for the descriptors.
+static void note_clone(unsigned long flags)
+{
+    if (flags & CLONE_FILES) return;
+    track_forked();
+    if (flags & CLONE_THREAD) track_split();
+}
+
+static int do_clone(int (*fn)(void *), void *stack, int flags, void *arg, va_list more)
+{
+    void *parent_tid = va_arg(more, void *);
+    void *tls = va_arg(more, void *);
+    void *child_tid = va_arg(more, void *);
+    note_clone((unsigned long)flags);
+    int ret = real()->clone(fn, stack, flags, arg, parent_tid, tls, child_tid);
+    note_clone((unsigned long)flags);
+    return ret;
+}
+
+EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+    va_list more;
+    va_start(more, arg);
+    int ret = do_clone(fn, stack, flags, arg, more);
+    va_end(more);
+    return ret;
+}
+
+EXPORT int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+    va_list more;
+    va_start(more, arg);
+    int ret = do_clone(fn, stack, flags, arg, more);
+    va_end(more);
+    return ret;
+}
+
+EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
+{
+    track_spawned();
+    int ret = real()->posix_spawn(pid, path, actions, attributes, argv, envp);
+    track_spawned(); // again: for sockets that other threads have opened meanwhile
+    return ret;
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
+{
+    track_spawned();
+    int ret = real()->posix_spawnp(pid, file, actions, attributes, argv, envp);
+    track_spawned();
+    return ret;
+}
+
+EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
+{
+    track_mark(fd, FD_GIVEN, 0);
+    return real()->posix_spawn_file_actions_adddup2(actions, fd, to);
+}
+
+EXPORT FILE *popen(const char *command, const char *type)
+{
+    track_spawned();
+    FILE *stream = real()->popen(command, type);
+    track_spawned();
+    return stream;
+}
+
+EXPORT int system(const char *command)
+{
+    track_spawned();
+    return real()->system(command);
+}
+
+// Only a process with threads has anyone to part from.
+static void note_unshare(unsigned long flags)
+{
+    if (flags & CLONE_FILES && !__libc_single_threaded) track_split();
+}
+
+EXPORT int unshare(int flags)
+{
+    note_unshare((unsigned long)flags);
+    return real()->unshare(flags);
+}
+
+EXPORT int prctl(int option, ...)
+{
+    va_list more;
+    va_start(more, option);
+    unsigned long a = va_arg(more, unsigned long), b = va_arg(more, unsigned long);
+    unsigned long c = va_arg(more, unsigned long), d = va_arg(more, unsigned long);
+    va_end(more);
+    if (option != PR_SET_SECCOMP) return real()->prctl(option, a, b, c, d);
+    bool was_on = life_sandbox_begin();
+    int ret = real()->prctl(option, a, b, c, d);
+    life_sandbox_end(was_on, ret == 0);
+    return ret;
+}
+
+EXPORT _Noreturn void _exit(int status)
+{
+    life_end();
+    real()->_exit(status);
+    __builtin_unreachable();
+}
+
+EXPORT _Noreturn void _Exit(int status)
+{
+    life_end();
+    real()->_Exit(status);
+    __builtin_unreachable();
+}
+
+EXPORT _Noreturn void quick_exit(int status)
+{
+    life_end();
+    real()->quick_exit(status);
+    __builtin_unreachable();
+}

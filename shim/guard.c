@@ -1,0 +1,126 @@
+#include "guard.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#include "life.h"
+#include "sys.h"
+
+#define CANARY 0x70726563u
+
+enum { NOT_STARTED, ON, OFF };
+
+static _Atomic int phase = NOT_STARTED;
+static _Atomic int inside_count;
+static _Atomic pid_t owner;
+
+// A page that the kernel wipes in every child with memory of its own, however it was forked
+// (madvise(2) MADV_WIPEONFORK): the child finds out without a system call. NULL: not to be had.
+static volatile uint32_t *canary;
+
+static __thread struct {
+    int depth;
+    pid_t pid, tid; // tid is right while pid is the owner
+} self __attribute__((tls_model("initial-exec")));
+
+static uint64_t bit(int sig)
+{
+    return 1ull << (sig - 1);
+}
+
+static uint64_t block_signals(void)
+{
+    uint64_t all = ~(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) |
+                     bit(SIGSYS) | bit(SIGABRT));
+    uint64_t old = 0;
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, sizeof all);
+    return old;
+}
+
+static void restore_signals(uint64_t mask)
+{
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
+}
+
+// Is this the process whose table we see? A child by a fork that nobody told us of takes the table over;
+// a child that runs in its parent's memory (vfork) must leave it alone.
+static bool own_process(void)
+{
+    if (canary && *canary != CANARY) {
+        life_unnoticed_fork();
+        return true;
+    }
+    return sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+}
+
+enum entry guard_enter(struct guard *g)
+{
+    int now = atomic_load_explicit(&phase, memory_order_acquire);
+    if (now == NOT_STARTED) {
+        life_start();
+        now = atomic_load_explicit(&phase, memory_order_acquire);
+    }
+    if (now != ON) return ENTRY_OFF;
+    if (self.depth) return ENTRY_NESTED;
+    if (!own_process()) return ENTRY_OFF;
+    g->mask = block_signals();
+    self.depth = 1;
+    atomic_fetch_add(&inside_count, 1);
+    if (atomic_load(&phase) == ON) return ENTRY_OK;
+    // guard_shut came in between: not even the mask may be restored by us if a filter is on its way, but
+    // guard_shut waits for inside_count, so the filter is not there yet.
+    guard_leave(g);
+    return ENTRY_OFF;
+}
+
+void guard_leave(struct guard *g)
+{
+    self.depth = 0;
+    restore_signals(g->mask);
+    atomic_fetch_sub(&inside_count, 1);
+}
+
+pid_t guard_pid(void)
+{
+    return atomic_load_explicit(&owner, memory_order_relaxed);
+}
+
+pid_t guard_tid(void)
+{
+    if (self.pid != guard_pid() || !self.tid) {
+        self.tid = (pid_t)sys_call(SYS_gettid, 0, 0, 0);
+        self.pid = guard_pid();
+    }
+    return self.tid;
+}
+
+void guard_take_over(int inside)
+{
+    atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
+    atomic_store(&inside_count, inside);
+    if (canary) *canary = CANARY;
+}
+
+void guard_open(void)
+{
+    long page = sys_call6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page > 0) {
+        if (sys_call(SYS_madvise, page, 4096, MADV_WIPEONFORK) == 0) canary = (volatile uint32_t *)page;
+        else sys_call(SYS_munmap, page, 4096, 0);
+    }
+    guard_take_over(0);
+    atomic_store(&phase, ON);
+}
+
+bool guard_shut(void)
+{
+    if (atomic_exchange(&phase, OFF) != ON) return false;
+    while (atomic_load(&inside_count)) sys_call(SYS_sched_yield, 0, 0, 0);
+    return true;
+}
+
+void guard_reopen(void)
+{
+    atomic_store(&phase, ON);
+}

@@ -1,0 +1,51 @@
+// May preclose act here at all? Every piece of work for a call of the program runs between guard_enter
+// and guard_leave: signals are blocked, this thread is marked as inside, and the process is known to be
+// the one whose table this is.
+#ifndef PRECLOSE_GUARD_H
+#define PRECLOSE_GUARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct guard {
+    uint64_t mask; // the thread's signal mask as the program had it
+};
+
+enum entry {
+    ENTRY_OK,     // work; guard_leave must follow
+    ENTRY_NESTED, // this thread is inside already: a handler of a synchronous signal (SIGTRAP, SIGSEGV...)
+    ENTRY_OFF,    // inert: not started, sandboxed, not selected, or a vfork child in its parent's memory
+};
+
+// Asks to work for this thread. Blocks every signal that can be blocked without harm: a handler that could
+// leave by siglongjmp must not run while a lock is held, and close must stay async-signal-safe
+// (signal-safety(7)). Synchronous signals stay unblocked, since blocking one turns it into death
+// (kernel/signal.c force_sig_info_to_task). Notices a fork that no handler told of.
+// Async-signal-safe, takes no lock.
+enum entry guard_enter(struct guard *g);
+
+// Ends what guard_enter returned ENTRY_OK for. Async-signal-safe.
+void guard_leave(struct guard *g);
+
+// The caller's thread id; cheap after the first call of a thread. Async-signal-safe.
+pid_t guard_tid(void);
+
+// The process that the table belongs to. Async-signal-safe.
+pid_t guard_pid(void);
+
+// Turns preclose on. Called once, when everything else has started.
+void guard_open(void);
+
+// Turns preclose off for good (sandbox, not selected): waits until no other thread is inside, so that no
+// system call of ours comes after it. Returns whether it was on. Async-signal-safe; must not be called
+// between enter and leave.
+bool guard_shut(void);
+
+// Takes guard_shut back: the program's attempt to enter a sandbox has failed.
+void guard_reopen(void);
+
+// In a forked child: it is the owner of the table now. inside: how many threads are inside (this one, or none).
+void guard_take_over(int inside);
+
+#endif

@@ -1,0 +1,231 @@
+#include "life.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/single_threaded.h>
+#include <unistd.h>
+
+#include "misuse.h"
+#include "probe.h"
+#include "real.h"
+#include "release.h"
+#include "report.h"
+#include "sink.h"
+#include "sys.h"
+#include "track.h"
+
+static struct settings settings;
+static _Atomic bool started;
+static _Atomic bool io_uring;
+
+const struct settings *life_settings(void)
+{
+    return &settings;
+}
+
+static void read_comm(char comm[16])
+{
+    // prctl(PR_GET_NAME) would give the thread's name; the constructor runs in the main thread, whose name is comm.
+    memset(comm, 0, 16);
+    sys_call(SYS_prctl, PR_GET_NAME, (long)comm, 0);
+}
+
+// One line about a setting, to stderr even if findings go elsewhere; never waits for a full pipe.
+static void complain(void *context, const char *line)
+{
+    (void)context;
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct timespec none = {0, 0};
+    if (sys_call6(SYS_ppoll, (long)&p, 1, (long)&none, 0, 8, 0) != 1 || !(p.revents & POLLOUT)) return;
+    char text[512] = "preclose: ";
+    size_t n = strlen(text), more = strnlen(line, sizeof text - n - 1);
+    memcpy(text + n, line, more);
+    text[n + more] = '\n';
+    sys_call(SYS_write, STDERR_FILENO, (long)text, (long)(n + more + 1));
+}
+
+// Sockets that were open before us: from inetd, systemd, or whatever started this program.
+static void adopt(int fd)
+{
+    if (track_state(fd) & FD_SOCKET || fd == sink_fd()) return;
+    uint64_t id = release_identity(fd);
+    if (!id) return;
+    struct opening o = {
+        .place = {.call = CALL_EXEC},
+        .cookie = id,
+        .kind = probe_kind(fd),
+        .share = SHARE_INHERITED,
+        .cloexec = false,
+    };
+    track_open(fd, &o);
+}
+
+struct entry64 {
+    uint64_t ino;
+    int64_t off;
+    unsigned short len;
+    unsigned char type;
+    char name[];
+};
+
+static void adopt_entry(const struct entry64 *e, int dir)
+{
+    int fd = 0;
+    for (const char *c = e->name; *c; c++) {
+        if (*c < '0' || *c > '9') return;
+        fd = fd * 10 + (*c - '0');
+    }
+    if (fd != dir) adopt(fd);
+}
+
+static void adopt_inherited(void)
+{
+    long dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0) { // no /proc: those that inetd uses
+        for (int fd = 0; fd < 16; fd++) adopt(fd);
+        return;
+    }
+    _Alignas(8) char buf[1024];
+    long n;
+    while ((n = sys_call(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
+        for (long at = 0; at < n;) {
+            const struct entry64 *e = (const struct entry64 *)(const void *)(buf + at);
+            adopt_entry(e, (int)dir);
+            at += e->len;
+        }
+    sys_call(SYS_close, dir, 0, 0);
+}
+
+static __thread struct {
+    struct guard guard;
+    bool held;
+} forking __attribute__((tls_model("initial-exec")));
+
+bool life_fork_begin(struct guard *g)
+{
+    if (guard_enter(g) != ENTRY_OK) return false;
+    track_fork_begin();
+    return true;
+}
+
+void life_fork_end(struct guard *g, bool child)
+{
+    if (child) {
+        guard_take_over(1);
+        report_child();
+        misuse_child();
+    }
+    track_fork_end();
+    guard_leave(g);
+}
+
+static void before_fork(void)
+{
+    forking.held = life_fork_begin(&forking.guard);
+}
+
+static void after_fork_parent(void)
+{
+    if (forking.held) life_fork_end(&forking.guard, false);
+}
+
+static void after_fork_child(void)
+{
+    if (forking.held) life_fork_end(&forking.guard, true);
+}
+
+void life_unnoticed_fork(void)
+{
+    guard_take_over(0);
+    track_fork_recover();
+    report_child();
+    misuse_child();
+}
+
+// The order: what later steps call comes first.
+//   1. the functions behind our names: everything else may need one
+//   2. secure execution (setuid): inert, in silence, whatever the environment says
+//   3. settings, and whether this program is meant at all
+//   4. where findings go: opened before the program can drop privileges, chroot or close stderr
+//   5. the sockets that were there before us
+//   6. fork handlers, registered last so that ours are the innermost
+//   7. the guard opens: from here on calls are acted upon
+void life_start(void)
+{
+    static __thread bool starting __attribute__((tls_model("initial-exec")));
+    if (starting || atomic_load(&started) || !environ) return;
+    if (atomic_exchange(&started, true)) return;
+    starting = true;
+    int saved = errno;
+    real_load();
+    char comm[16];
+    read_comm(comm);
+    bool wanted = !getauxval(AT_SECURE);
+    pid_t pid = (pid_t)sys_call(SYS_getpid, 0, 0, 0);
+    if (wanted) {
+        settings_read(&settings, environ, pid, NULL, NULL);
+        wanted = settings_match(&settings, comm);
+    }
+    if (wanted) {
+        settings_read(&settings, environ, pid, complain, NULL);
+        int failed = sink_open(&settings);
+        if (failed) complain(NULL, "PRECLOSE_LOG: cannot open the file; findings go to stderr");
+        report_start(&settings, comm);
+        release_start(&settings);
+        adopt_inherited();
+        pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+        guard_open();
+    } else {
+        guard_shut();
+    }
+    errno = saved;
+    starting = false;
+}
+
+__attribute__((constructor)) static void construct(void)
+{
+    life_start();
+}
+
+void life_io_uring(void)
+{
+    atomic_store(&io_uring, true);
+}
+
+bool life_has_io_uring(void)
+{
+    return atomic_load_explicit(&io_uring, memory_order_relaxed);
+}
+
+bool life_sandbox_begin(void)
+{
+    return guard_shut();
+}
+
+void life_sandbox_end(bool was_on, bool entered)
+{
+    if (!was_on || entered) return;
+    // Other threads may have duplicated a socket meanwhile, unseen.
+    if (!__libc_single_threaded) track_forked();
+    guard_reopen();
+}
+
+void life_end(void)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    misuse_flush();
+    report_summary();
+    guard_leave(&g);
+}
+
+__attribute__((destructor)) static void destruct(void)
+{
+    life_end();
+}

@@ -1,0 +1,37 @@
+// Start, fork, exit: what is set up when.
+#ifndef PRECLOSE_LIFE_H
+#define PRECLOSE_LIFE_H
+
+#include <stdbool.h>
+
+#include "guard.h"
+#include "settings.h"
+
+// Starts everything, once: from the constructor, or from the first call of the program that comes before it.
+void life_start(void);
+
+// What the user asked for. Valid once started.
+const struct settings *life_settings(void);
+
+// In a child whose fork no handler told of (guard.h found the wiped page).
+void life_unnoticed_fork(void);
+
+// Around a fork that runs no atfork handlers (_Fork, a raw system call): the table is whole in the child.
+// Returns whether life_fork_end must follow; in both processes, child says which. Async-signal-safe.
+bool life_fork_begin(struct guard *g);
+void life_fork_end(struct guard *g, bool child);
+
+// The process has an io_uring: from now on nothing is shut down, since its completions would show it.
+void life_io_uring(void);
+bool life_has_io_uring(void);
+
+// The process is about to put itself into a sandbox: from here on we make no system call. Returns what
+// life_sandbox_end takes.
+bool life_sandbox_begin(void);
+// The attempt has ended; where it failed we go on, and the sockets of before are possibly shared.
+void life_sandbox_end(bool was_on, bool entered);
+
+// The process is about to end without running destructors (_exit): the summary is written now.
+void life_end(void);
+
+#endif

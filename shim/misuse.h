@@ -1,0 +1,31 @@
+// Calls on a descriptor that is closed already: double close, use after close.
+#ifndef PRECLOSE_MISUSE_H
+#define PRECLOSE_MISUSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "place.h"
+
+// Every close of this thread passes here first: a run over neighbouring numbers is a sweep over all
+// descriptors (daemons do that), and what it meets is not a double close. No system call, no lock.
+void misuse_note_close(int fd);
+
+// close(fd) has failed with EBADF although preclose saw a socket of that number closed. The finding waits
+// until it is clear that it is not part of a sweep. Async-signal-safe; takes the table lock.
+void misuse_double_close(int fd, uintptr_t pc);
+
+// call on fd has failed with EBADF. Does nothing unless preclose saw a socket of that number closed.
+// Keeps errno. Async-signal-safe; takes the table lock and the report lock.
+void misuse_use(int fd, enum call call, uintptr_t pc);
+
+// Tells what this thread has waiting, as it is clearly not in a sweep. Between guard_enter and guard_leave.
+void misuse_flush_own(void);
+
+// Tells what waits, at exit. Between guard_enter and guard_leave.
+void misuse_flush(void);
+
+// In a forked child: what waits is the parent's.
+void misuse_child(void);
+
+#endif

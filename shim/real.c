@@ -1,0 +1,155 @@
+#include "real.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+
+#include "sys.h"
+
+_Atomic bool real_loaded;
+
+// vfork cannot be called through C (its child would return through our frame): exports_vfork.S jumps here.
+__attribute__((visibility("hidden"))) void *real_vfork;
+
+static __thread bool loading __attribute__((tls_model("initial-exec")));
+
+static long result(long ret)
+{
+    if (ret >= 0 || ret < -4095) return ret;
+    errno = (int)-ret;
+    return -1;
+}
+
+// What serves while the loader looks the functions up.
+static int early_close(int fd)
+{
+    return (int)result(sys_call(SYS_close, fd, 0, 0));
+}
+
+static int early_dup(int fd)
+{
+    return (int)result(sys_call(SYS_dup, fd, 0, 0));
+}
+
+static int early_dup3(int from, int to, int flags)
+{
+    return (int)result(sys_call(SYS_dup3, from, to, flags));
+}
+
+static int early_dup2(int from, int to)
+{
+    if (from == to) return (int)result(sys_call(SYS_fcntl, from, F_GETFD, 0)) < 0 ? -1 : to;
+    return early_dup3(from, to, 0);
+}
+
+static int early_socket(int domain, int type, int protocol)
+{
+    return (int)result(sys_call(SYS_socket, domain, type, protocol));
+}
+
+static int early_socketpair(int domain, int type, int protocol, int *sv)
+{
+    return (int)result(sys_call4(SYS_socketpair, domain, type, protocol, (long)sv));
+}
+
+static int early_fcntl(int fd, int cmd, ...)
+{
+    va_list args;
+    va_start(args, cmd);
+    long arg = va_arg(args, long);
+    va_end(args);
+    return (int)result(sys_call(SYS_fcntl, fd, cmd, arg));
+}
+
+static int early_ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+    va_start(args, request);
+    long arg = va_arg(args, long);
+    va_end(args);
+    return (int)result(sys_call(SYS_ioctl, fd, (long)request, arg));
+}
+
+static int early_shutdown(int fd, int how)
+{
+    return (int)result(sys_call(SYS_shutdown, fd, how, 0));
+}
+
+static int early_setsockopt(int fd, int level, int name, const void *value, socklen_t n)
+{
+    return (int)result(sys_call6(SYS_setsockopt, fd, level, name, (long)value, n, 0));
+}
+
+static ssize_t early_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    return result(sys_call(SYS_sendmsg, fd, (long)m, flags));
+}
+
+static ssize_t early_recvmsg(int fd, struct msghdr *m, int flags)
+{
+    return result(sys_call(SYS_recvmsg, fd, (long)m, flags));
+}
+
+static int early_epoll_ctl(int set, int op, int fd, struct epoll_event *event)
+{
+    return (int)result(sys_call4(SYS_epoll_ctl, set, op, fd, (long)event));
+}
+
+static long early_syscall(long nr, ...)
+{
+    long a[6];
+    va_list args;
+    va_start(args, nr);
+    for (int i = 0; i < 6; i++) a[i] = va_arg(args, long);
+    va_end(args);
+    return result(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
+}
+
+struct real real_functions = {
+    .close = early_close,
+    .__close = early_close,
+    .dup = early_dup,
+    .dup2 = early_dup2,
+    .dup3 = early_dup3,
+    .socket = early_socket,
+    .socketpair = early_socketpair,
+    .fcntl = early_fcntl,
+    .fcntl64 = early_fcntl,
+    .ioctl = early_ioctl,
+    .shutdown = early_shutdown,
+    .setsockopt = early_setsockopt,
+    .sendmsg = early_sendmsg,
+    .recvmsg = early_recvmsg,
+    .epoll_ctl = early_epoll_ctl,
+    .syscall = early_syscall,
+};
+
+// Absent from this libc (closefrom before 2.34, _Fork before 2.34, pidfd_getfd before 2.36): the program
+// cannot have been linked with it, so the name of ours is never called; fail as an old kernel would.
+static long absent(void)
+{
+    errno = ENOSYS;
+    return -1;
+}
+
+static void look_up(void *slot, const char *name)
+{
+    void *at = dlsym(RTLD_NEXT, name);
+    if (at) *(void **)slot = at;
+    else *(long (**)(void))slot = absent;
+}
+
+void real_load(void)
+{
+    if (loading) return;
+    loading = true;
+    int saved = errno;
+#define REAL(ret, name, params) look_up(&real_functions.name, #name);
+#include "real.def"
+#undef REAL
+    look_up(&real_vfork, "vfork");
+    atomic_store_explicit(&real_loaded, true, memory_order_release);
+    errno = saved;
+    loading = false;
+}

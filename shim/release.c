@@ -1,0 +1,210 @@
+#include "release.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/single_threaded.h>
+#include <time.h>
+
+#include "act.h"
+#include "decide.h"
+#include "guard.h"
+#include "life.h"
+#include "misuse.h"
+#include "owners.h"
+#include "probe.h"
+#include "report.h"
+#include "sys.h"
+#include "threads.h"
+#include "track.h"
+
+#define NO_COOKIE (1ull << 63)
+
+// Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's
+// life, and something to begin with, so that the one close that matters is always looked at.
+struct purse {
+    _Atomic int64_t spent_us;
+    int64_t start_us, percent, limit_us;
+};
+
+static struct purse threads_purse = {.start_us = 100000, .percent = 2, .limit_us = 30000};
+static struct purse owners_purse = {.start_us = 500000, .percent = 3, .limit_us = 200000};
+static const struct settings *settings;
+static int64_t born_ms;
+
+static int64_t now_ms(void)
+{
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void release_start(const struct settings *s)
+{
+    settings = s;
+    born_ms = now_ms();
+}
+
+uint64_t release_identity(int fd)
+{
+    uint64_t id = probe_cookie(fd);
+    if (id) return id;
+    id = probe_inode(fd);
+    return id ? id | NO_COOKIE : 0;
+}
+
+// How many microseconds the purse gives now; 0: nothing.
+static uint64_t purse_open(struct purse *p, int64_t now)
+{
+    int64_t earned = p->start_us + (now - born_ms) * 10 * p->percent;
+    int64_t left = earned - atomic_load(&p->spent_us);
+    if (left > p->start_us) {
+        // Time in which nothing was to be looked at is not saved up without end.
+        atomic_store(&p->spent_us, earned - p->start_us);
+        left = p->start_us;
+    }
+    if (left <= 0) return 0;
+    return (uint64_t)(left < p->limit_us ? left : p->limit_us);
+}
+
+static void purse_pay(struct purse *p, uint64_t us)
+{
+    atomic_fetch_add(&p->spent_us, (int64_t)us);
+}
+
+// One release on its way through the rooms.
+struct work {
+    int fd;
+    int64_t now; // CLOCK_BOOTTIME milliseconds
+    struct place closed;
+    struct retired r;
+    struct facts facts;
+    struct blocked blocked;
+    struct situation s;
+    struct verdict v;
+    int holder;
+};
+
+static void look_at_threads(struct work *w)
+{
+    w->s.blocked_known = true;
+    if (__libc_single_threaded) return;
+    enum want want = decide_wants_threads(&w->s, settings);
+    if (want == WANT_NOTHING) return;
+    uint64_t limit = purse_open(&threads_purse, w->now);
+    if (want == WANT_ACTION && settings->shutdown == ACT_BLOCKED) limit = (uint64_t)threads_purse.limit_us;
+    w->s.blocked_known = false;
+    if (!limit) return;
+    purse_pay(&threads_purse, threads_blocked_on(w->fd, limit, &w->blocked));
+    w->s.blocked_known = w->blocked.known;
+    w->s.blocked = w->blocked.n;
+    w->s.blocked_sending = w->blocked.sending;
+}
+
+static void look_for_owners(struct work *w)
+{
+    if (!decide_wants_proof(&w->s, settings)) return;
+    uint64_t limit = purse_open(&owners_purse, w->now);
+    if (!limit) return;
+    uint64_t since = w->r.share == SHARE_INHERITED ? 0 : w->r.opened_ms;
+    struct owners_answer a;
+    owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);
+    purse_pay(&owners_purse, a.took_us);
+    w->s.proof = a.owners;
+    w->holder = a.pid;
+}
+
+static void examine(struct work *w)
+{
+    uint64_t id = release_identity(w->fd);
+    w->s = (struct situation){
+        .facts = &w->facts,
+        .others = w->r.others,
+        .share = w->r.share,
+        .proof = OWNERS_UNKNOWN,
+        .stale = id != w->r.cookie || !id,
+        .flags = w->r.flags,
+        .stuck = w->r.stuck,
+        .io_uring = life_has_io_uring(),
+    };
+    w->facts = (struct facts){.kind = w->r.kind, .unread = UNKNOWN, .unsent = UNKNOWN, .backlog = UNKNOWN};
+    if (!w->s.stale && !w->s.others)
+        probe_facts(w->fd, w->r.kind, id & NO_COOKIE ? 0 : id, &w->facts);
+    else if (!(id & NO_COOKIE))
+        w->facts.cookie = id;
+    look_at_threads(w);
+    look_for_owners(w);
+}
+
+static void perform(struct work *w)
+{
+    decide(&w->s, settings, &w->v);
+    if (w->v.action == ACTION_NONE) return;
+    if (!act_leave_epoll(w->fd, &w->r)) {
+        w->s.stuck = true;
+        decide(&w->s, settings, &w->v);
+    }
+    act(w->fd, &w->v);
+}
+
+static void tell(struct work *w)
+{
+    unsigned findings = w->v.findings;
+    if (w->s.stale) w->facts.kind = KIND_OTHER;
+    else if (findings != 1u << EVENT_CLOSE || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
+    struct finding f = {
+        .fd = w->fd,
+        .facts = w->s.stale ? NULL : &w->facts,
+        .blocked = &w->blocked,
+        .action = w->v.action,
+        .reason = w->v.reason,
+        .acted = true,
+        .holder = w->holder,
+        .age_ms = w->r.opened.call == CALL_EXEC ? UNKNOWN : w->now - (int64_t)w->r.opened_ms,
+        .opened = w->r.opened,
+        .closed = w->closed,
+    };
+    for (unsigned e = 0; e < EVENT_COUNT; e++)
+        if (findings & 1u << e) {
+            f.event = (enum event)e;
+            report(&f);
+        }
+}
+
+// Kept out of release so that the fast way out of it does not pay for the frame.
+__attribute__((noinline)) static void work_on(int fd, enum call call, uintptr_t pc, bool may_act)
+{
+    struct work w;
+    memset(&w, 0, sizeof w);
+    w.fd = fd;
+    w.now = now_ms();
+    w.closed = (struct place){.pc = pc, .tid = guard_tid(), .call = call};
+    if (!track_retire(fd, &w.closed, &w.r) || w.r.epoll) return;
+    examine(&w);
+    if (may_act) perform(&w);
+    else decide(&w.s, settings, &w.v), w.v.action = ACTION_NONE;
+    tell(&w);
+}
+
+void release(int fd, enum call call, uintptr_t pc, bool may_act)
+{
+    if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return;
+    struct guard g;
+    switch (guard_enter(&g)) {
+    case ENTRY_OK:
+        misuse_flush_own();
+        work_on(fd, call, pc, may_act);
+        guard_leave(&g);
+        break;
+    case ENTRY_NESTED:
+        track_mark(fd, FD_CLOSED, FD_SOCKET | FD_EPOLL | FD_UNIX);
+        break;
+    case ENTRY_OFF:
+        break;
+    }
+}
+
+void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
+{
+    for (int fd = track_next(first, last); fd >= 0; fd = track_next((unsigned)fd + 1, last))
+        release(fd, call, pc, true);
+}
