@@ -53,7 +53,7 @@ static enum reason reason_to_leave(const struct situation *s, const struct setti
 static bool resets_unread(const struct facts *f)
 {
     if (f->unread <= 0 || f->listening) return false;
-    if (is_unix_connected(f->kind)) return true;
+    if (is_unix_connected(f->kind)) return !f->peer_gone;
     return is_tcp(f->kind) && f->state != TCP_STATE_CLOSED && f->state != TCP_STATE_LISTEN &&
            f->state != TCP_STATE_SYN_SENT && f->state != TCP_STATE_UNKNOWN;
 }
@@ -82,7 +82,8 @@ static unsigned reset_findings(const struct situation *s)
     if (!is_last_hold(s)) return 0;
     if (f->listening && f->backlog > 0) return 1u << EVENT_BACKLOG_RESET;
     if (resets_linger(f)) return 1u << EVENT_LINGER_RESET;
-    if (resets_unread(f)) return 1u << EVENT_UNREAD_RESET;
+    // A shutdown after the peer's FIN can end the connection in good order before close would reset it.
+    if (resets_unread(f) && s->left_in != TCP_STATE_CLOSED) return 1u << EVENT_UNREAD_RESET;
     return 0;
 }
 

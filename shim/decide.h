@@ -46,6 +46,7 @@ struct situation {
     bool blocked_known;       // were the threads looked at to the end?
     unsigned blocked;         // threads of this process blocked on it, as far as is known
     bool blocked_sending;     // one of them at least is sending
+    enum tcp_state left_in;   // the state that the action has left it in; TCP_STATE_UNKNOWN: as facts->state
 };
 
 struct verdict {

@@ -173,20 +173,28 @@ EXPORT void closefrom(int low)
     real()->closefrom(kept + 1);
 }
 
-// A stream on a socket is about to be closed. What it has buffered goes out first; if that fails, the
-// program's own call will meet the same failure, on a socket that nothing was done to.
-static void let_go_stream(FILE *stream, enum call call, uintptr_t pc)
+// A stream on a socket is about to be closed. What it has buffered goes out first. Returns false if that
+// fails: nothing is then done to the socket, and errno says why, as it would have in the program's own
+// call, which finds the buffer empty now (glibc drops what it could not write).
+static bool let_go_stream(FILE *stream, enum call call, uintptr_t pc)
 {
     int saved = errno;
     int fd = fileno(stream);
-    if (track_state(fd) & FD_SOCKET) release(fd, call, pc, __fpending(stream) == 0 || fflush(stream) == 0);
+    bool flushed = true;
+    if (track_state(fd) & FD_SOCKET) {
+        flushed = __fpending(stream) == 0 || fflush(stream) == 0;
+        if (!flushed) saved = errno;
+        release(fd, call, pc, flushed);
+    }
     errno = saved;
+    return flushed;
 }
 
 EXPORT int fclose(FILE *stream)
 {
-    let_go_stream(stream, CALL_FCLOSE, CALLER);
-    return real()->fclose(stream);
+    bool flushed = let_go_stream(stream, CALL_FCLOSE, CALLER);
+    int ret = real()->fclose(stream);
+    return flushed ? ret : EOF;
 }
 
 static FILE *reopened(FILE *stream)

@@ -50,6 +50,17 @@ static void complain(void *context, const char *line)
     sys_call(SYS_write, STDERR_FILENO, (long)text, (long)(n + more + 1));
 }
 
+static void complain_log(void)
+{
+    static const char before[] = "PRECLOSE_LOG=", after[] = ": cannot be opened for writing; findings go to stderr";
+    char line[480];
+    size_t n = strnlen(settings.log_path, sizeof line - sizeof before - sizeof after);
+    memcpy(line, before, sizeof before - 1);
+    memcpy(line + sizeof before - 1, settings.log_path, n);
+    memcpy(line + sizeof before - 1 + n, after, sizeof after);
+    complain(NULL, line);
+}
+
 // Sockets that were open before us: from inetd, systemd, or whatever started this program.
 static void adopt(int fd)
 {
@@ -174,8 +185,7 @@ void life_start(void)
     }
     if (wanted) {
         settings_read(&settings, environ, pid, complain, NULL);
-        int failed = sink_open(&settings);
-        if (failed) complain(NULL, "PRECLOSE_LOG: cannot open the file; findings go to stderr");
+        if (sink_open(&settings) != 0) complain_log();
         report_start(&settings, comm);
         release_start(&settings);
         adopt_inherited();

@@ -30,6 +30,7 @@ static struct {
 // memory is read as it is. Returns the number of bytes copied.
 static size_t copy(void *to, uintptr_t from, size_t n)
 {
+    if (!from) return 0;
     struct iovec here = {to, n}, there = {(void *)from, n};
     long pid = sys_call(SYS_getpid, 0, 0, 0);
     long got = sys_call6(SYS_process_vm_readv, pid, (long)&here, 1, (long)&there, 1, 0);
@@ -215,11 +216,11 @@ static void search_maps(struct search *s)
 // The virtual address that the program headers give to a place in the file (elf(5)).
 static bool address_in_file(uintptr_t header, uintptr_t in_file, uintptr_t *address)
 {
-    ElfW(Ehdr) elf;
+    ElfW(Ehdr) elf = {0};
     if (copy(&elf, header, sizeof elf) != sizeof elf) return false;
     if (memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 || elf.e_phentsize != sizeof(ElfW(Phdr))) return false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
-        ElfW(Phdr) part;
+        ElfW(Phdr) part = {0};
         if (copy(&part, header + elf.e_phoff + i * sizeof part, sizeof part) != sizeof part) return false;
         if (part.p_type != PT_LOAD || !(part.p_flags & PF_X)) continue;
         if (in_file < part.p_offset || in_file - part.p_offset >= part.p_filesz) continue;

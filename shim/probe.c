@@ -214,6 +214,13 @@ void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)
     }
 }
 
+enum tcp_state probe_state(int fd, enum kind kind)
+{
+    struct facts f = {.state = TCP_STATE_UNKNOWN};
+    if (kinds[kind].asks == ASKS_TCP) ask_tcp_state(fd, &f);
+    return f.state;
+}
+
 static bool is_unbound(const struct address *a)
 {
     static const struct in6_addr any = IN6ADDR_ANY_INIT;

@@ -75,6 +75,9 @@ enum kind kind_of(int family, int type, int protocol);
 // time of a question. Addresses are left empty: see probe_addresses. Async-signal-safe, no lock.
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f);
 
+// The TCP state that fd is in now (TCP_INFO); TCP_STATE_UNKNOWN for other kinds. Async-signal-safe, no lock.
+enum tcp_state probe_state(int fd, enum kind kind);
+
 // Fills in f->local and f->peer (getsockname, getpeername) of IPv4, IPv6 and unix sockets; an unbound one has
 // no address. Async-signal-safe, no lock.
 void probe_addresses(int fd, struct facts *f);

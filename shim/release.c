@@ -9,7 +9,6 @@
 #include "decide.h"
 #include "guard.h"
 #include "life.h"
-#include "misuse.h"
 #include "owners.h"
 #include "probe.h"
 #include "report.h"
@@ -144,6 +143,9 @@ static void perform(struct work *w)
         decide(&w->s, settings, &w->v);
     }
     act(w->fd, &w->v);
+    if (w->v.action != ACTION_SHUTDOWN || !(w->v.findings & 1u << EVENT_UNREAD_RESET)) return;
+    w->s.left_in = probe_state(w->fd, w->r.kind);
+    decide(&w->s, settings, &w->v);
 }
 
 static void tell(struct work *w)
@@ -191,7 +193,6 @@ void release(int fd, enum call call, uintptr_t pc, bool may_act)
     struct guard g;
     switch (guard_enter(&g)) {
     case ENTRY_OK:
-        misuse_flush_own();
         work_on(fd, call, pc, may_act);
         guard_leave(&g);
         break;

@@ -125,7 +125,7 @@ static bool glob_match(struct glob g, const char *name)
 static bool is_literal(struct glob g)
 {
     for (; g.at < g.end; g.at++)
-        if (memchr("*?[\\", *g.at, 4)) return false;
+        if (strchr("*?[\\", *g.at)) return false;
     return true;
 }
 

@@ -44,7 +44,8 @@ void settings_read(struct settings *s, char *const *env, int pid, settings_compl
 // bytes, as the kernel cuts comm (proc(5)). Pure.
 bool settings_match(const struct settings *s, const char *comm);
 
-// The duration in milliseconds of a number with ms, s, m or h ("60s", "100ms"; "0" needs no unit), or -1. Pure.
+// The duration in milliseconds of a number with ms, s, m or h ("60s", "100ms"; "0" needs no unit), or -1.
+// Pure.
 int64_t settings_duration(const char *text);
 
 #endif

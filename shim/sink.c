@@ -44,13 +44,13 @@ static struct identity identity_of(long result, const struct stat *st)
 
 static struct identity identity_fd(int fd)
 {
-    struct stat st;
+    struct stat st = {0};
     return identity_of(sys_call(SYS_fstat, fd, (long)&st, 0), &st);
 }
 
 static struct identity identity_path(const char *path)
 {
-    struct stat st;
+    struct stat st = {0};
     return identity_of(sys_call4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0), &st);
 }
 

@@ -89,7 +89,8 @@ static const struct blocked two = {
     .known = true, .n = 2, .thread = {{17, "worker", "recvfrom"}, {18, "a b=c", "accept4"}}};
 static const struct blocked crowd = {
     .known = false, .n = 40, .thread = {{1, "", ""}, {2, "", "poll"}, {3, "t", ""}, {4, "t", "poll"},
-                                        {5, "t", "poll"}, {6, "t", "poll"}, {7, "t", "poll"}, {8, "t", "poll"}}};
+                                        {5, "t", "poll"}, {6, "t", "poll"}, {7, "t", "poll"},
+                                        {8, "t", "poll"}}};
 
 static const struct {
     const char *what;
@@ -224,8 +225,8 @@ static void row(unsigned i, struct finding *f, struct facts *facts)
         facts->local = ipv4("127.0.0.1", 80);
         if (!facts->listening) facts->peer = ipv4("127.0.0.1", 4000);
     }
-    const bool known = f->event != EVENT_DOUBLE_CLOSE && f->event != EVENT_USE_AFTER_CLOSE && f->fd != UNKNOWN;
-    f->facts = known ? facts : NULL;
+    const bool late = f->event == EVENT_DOUBLE_CLOSE || f->event == EVENT_USE_AFTER_CLOSE;
+    f->facts = late || f->fd == UNKNOWN ? NULL : facts;
 }
 
 static const struct line_context context = {.time_us = 1700000000123456, .pid = 42, .comm = "server"};
@@ -376,8 +377,9 @@ static void test_times(void **state)
 
 static void random_bytes(char *at, size_t n)
 {
-    static const char *const awkward[] = {"\"", "\\", "\n", "\x7f", "\xc2\x85", "\xe2\x80\xa8", "\xed\xa0\x80",
-                                          "\xc0\x80", "\xf4\x90\x80\x80", "\xf0\x9f\x99\x82", "=", " ", "\xff"};
+    static const char *const awkward[] = {
+        "\"", "\\", "\n", "=", " ", "\x7f", "\xff", "\xc2\x85", "\xe2\x80\xa8", "\xf0\x9f\x99\x82",
+        "\xed\xa0\x80", "\xc0\x80", "\xf4\x90\x80\x80"};
     for (size_t i = 0; i < n; i++) {
         const char *piece = awkward[random() % 13];
         size_t length = strlen(piece);
@@ -490,7 +492,8 @@ static char log_text[1 << 20];
 
 static struct settings settings_for(enum level level, unsigned rate, enum report_when when)
 {
-    struct settings s = {.log = LOG_FILE, .format = FORMAT_JSON, .level = level, .rate = rate, .report = when};
+    struct settings s = {
+        .log = LOG_FILE, .format = FORMAT_JSON, .level = level, .rate = rate, .report = when};
     strcpy(s.log_path, path);
     return s;
 }
@@ -670,7 +673,8 @@ static void test_lost(void **state)
     assert_null(strstr(json_get(buffer + n, summary, "text"), "could not")); // told once
     assert_true(json_is_line(summary, (size_t)(buffer + n + more - summary)));
     assert_string_equal(json_get(summary, buffer + n + more, "text"),
-                        "\"7 unread-reset; 3 lines held back by PRECLOSE_RATE; 2 lines could not be written\"");
+                        "\"7 unread-reset; 3 lines held back by PRECLOSE_RATE; 2 lines could not be "
+                        "written\"");
 }
 
 enum { WRITERS = 4, WRITES = 500 };

@@ -27,6 +27,12 @@ static int real_stderr;
 static char dir[64], path[128], back[4096];
 static struct rlimit files, file_size;
 
+// What a test has read so far: whole lines, and others.
+static struct {
+    char text[1 << 20];
+    size_t n;
+} got;
+
 static int start(void **state)
 {
     (void)state;
@@ -102,12 +108,6 @@ static void take_pending(int sig)
     sigaddset(&set, sig);
     assert_int_equal(sigtimedwait(&set, NULL, &at_once), sig);
 }
-
-// What a test has read so far: whole lines, and others.
-static struct {
-    char text[1 << 20];
-    size_t n;
-} got;
 
 // Reads what is there without waiting. Returns how many whole lines the test has read by now.
 static int read_lines(int fd)
