@@ -5,9 +5,9 @@
 
 #include "sys.h"
 
-#define CHUNK (64u * 1024)
-#define GRAIN 16u
-#define SMALL_MAX 1024u // larger blocks (the buckets of a big table) are mappings of their own
+#define CHUNK ((size_t)64 * 1024)
+#define GRAIN ((size_t)16)
+#define SMALL_MAX ((size_t)1024) // larger blocks (the buckets of a big table) are mappings of their own
 
 struct block {
     struct block *next;

@@ -64,7 +64,7 @@ static bool ask(uint64_t inode, uint64_t cookie, unsigned show, unsigned short t
             },
     };
     if (!inode || !cookie) return false;
-    union reply r;
+    union reply r = {0};
     long n = converse(&q, &r);
     return attribute(&r, n, type, value, size);
 }

@@ -102,7 +102,7 @@ static void adopt_inherited(void)
         for (int fd = 0; fd < 16; fd++) adopt(fd);
         return;
     }
-    _Alignas(8) char buf[1024];
+    _Alignas(8) char buf[1024] = {0};
     long n;
     while ((n = sys_call(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
         for (long at = 0; at < n;) {

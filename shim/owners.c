@@ -60,7 +60,7 @@ struct search {
     bool late;
     char link[32];    // "socket:[INODE]"
     char epolled[32]; // " ino:INODE sdev:", as an epoll set shows it
-    unsigned busy;    // the last process that was BUSY; 0 none
+    unsigned culprit; // the last process that did not turn out CLEAN; 0 none
     unsigned ancestor[ANCESTORS_MAX], ancestors;
     unsigned stranger[STRANGERS_MAX], strangers;
     struct task task[TASKS_MAX];
@@ -417,30 +417,27 @@ static uint64_t last_pid(struct search *s)
     return procfs_number(&at, 10, &pid) ? pid : 0;
 }
 
-// Looks into every process that is not settled yet. Returns the worst, and which process it was.
-static enum verdict pass(struct search *s, unsigned *pid)
+// Looks into every process that is not settled yet. Returns the worst; s->culprit is the process it was.
+static enum verdict pass(struct search *s)
 {
     struct procfs_list list = {.fd = s->proc, .buffer = s->processes, .size = sizeof s->processes};
+    enum verdict all = CLEAN;
     unsigned n;
     int ret;
-    s->busy = 0;
     sys_call(SYS_lseek, s->proc, 0, 0);
     while ((ret = procfs_next(&list, &n)) > 0) {
         if (is_late(s)) return BUSY;
         if (n >= PIDS) return UNPROVEN;
         if (n == s->self || (s->settled[n / 64] >> n % 64 & 1)) continue;
         enum verdict v = look_into(s, n);
-        *pid = n;
+        if (v == CLEAN) s->settled[n / 64] |= 1ull << n % 64;
+        else s->culprit = n;
         if (v > BUSY) return v;
-        if (v == BUSY) s->busy = n;
-        else s->settled[n / 64] |= 1ull << n % 64;
+        if (v > all) all = v;
     }
-    *pid = s->self;
-    if (ret < 0) return OPAQUE;
-    enum verdict v = look_into_ourselves(s);
-    if (v == BUSY) s->busy = s->self;
-    if (v == CLEAN) *pid = s->busy;
-    return v == CLEAN && s->busy ? BUSY : v;
+    enum verdict v = ret < 0 ? UNPROVEN : look_into_ourselves(s);
+    if (v != CLEAN) s->culprit = s->self;
+    return v > all ? v : all;
 }
 
 // No limit on what can be seen in this /proc? hidepid= hides processes of others (proc(5)). A socket that was
@@ -477,28 +474,32 @@ static void nap(struct search *s, unsigned turn)
     sys_call(SYS_nanosleep, (long)&t, 0, 0);
 }
 
-static void prove(struct search *s, struct owners_answer *answer)
+// A process that is younger than the socket has not opened it, whatever the caller believes: it has it by fork,
+// and the process that opened it may be any older one.
+static void doubt_opener(struct search *s)
 {
+    struct process p;
+    if (read_process(s, s->self, &p) < 0 || p.start * TICK_MS > s->since_ms) s->since_ms = 0;
+}
+
+static enum owners prove(struct search *s)
+{
+    doubt_opener(s);
     uint64_t last = last_pid(s), now;
-    if (!last) return;
-    for (unsigned turn = 0;; turn++, last = now) {
-        unsigned pid = 0;
-        enum verdict v = pass(s, &pid);
-        answer->pid = (int)pid;
-        if (v > BUSY) {
-            answer->owners = v == UNPROVEN ? OWNERS_UNKNOWN : OWNERS_HELD;
-            return;
-        }
+    for (unsigned turn = 0; last; turn++, last = now) {
+        enum verdict v = pass(s);
+        if (v > BUSY) return v == UNPROVEN ? OWNERS_UNKNOWN : OWNERS_HELD;
         now = last_pid(s);
         if (v == CLEAN && now == last) {
-            if (is_all_visible(s) && now) answer->owners = OWNERS_ALONE;
-            return;
+            s->culprit = 0;
+            return is_all_visible(s) ? OWNERS_ALONE : OWNERS_UNKNOWN;
         }
-        if (is_late(s)) return;
+        if (is_late(s)) break;
         // Process ids have started again from the bottom: a settled one may have been given out anew.
         if (now < last) memset(s->settled, 0, sizeof s->settled);
         if (v == BUSY) nap(s, turn);
     }
+    return OWNERS_UNKNOWN;
 }
 
 static void search(struct search *s, struct owners_answer *answer)
@@ -507,7 +508,8 @@ static void search(struct search *s, struct owners_answer *answer)
     if (s->proc < 0) return;
     s->load = procfs_open(s->proc, "loadavg");
     if (s->load >= 0) {
-        if (is_our_proc(s)) prove(s, answer);
+        if (is_our_proc(s)) answer->owners = prove(s);
+        answer->pid = (int)s->culprit;
         procfs_close(s->load);
     }
     procfs_close(s->proc);

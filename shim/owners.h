@@ -19,10 +19,11 @@ struct owners_answer {
 
 // Looks for the socket with this inode number in the descriptors, epoll sets and registered io_uring files
 // of every process that could hold it, and of the threads of this process that have a table of their own.
-// since_ms: when the socket was opened by this process (CLOCK_BOOTTIME milliseconds, taken before the call
+// since_ms: when this process itself opened the socket (CLOCK_BOOTTIME milliseconds, taken before the call
 // that opened it): only a fork of this process, or of one forked from it, can have shared it, so that a
-// process that is older, or that descends from another, cannot hold it. 0: inherited over exec, any process
-// could hold it, and a unix socket with descriptors in flight (scm_fds in fdinfo) leaves it unproven.
+// process that is older, or that descends from another, cannot hold it. 0: inherited over exec or by fork,
+// from a process that may hold it still. Then any process could hold it, also outside of a process namespace,
+// and a unix socket with descriptors in flight (scm_fds in fdinfo) leaves it unproven.
 // fd: the descriptor, in the caller's table, that is about to be closed. limit_us: time after which it gives up.
 //
 // ALONE is true of one moment of the call. What the caller must know of by other means: a fork, a
