@@ -93,10 +93,9 @@ EXPORT int __sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 
 EXPORT pid_t _Fork(void)
 {
-    struct guard g;
-    bool held = life_fork_begin(&g);
+    life_before_fork();
     pid_t pid = real()->_Fork();
-    if (held) life_fork_end(&g, pid == 0);
+    life_after_fork(pid == 0);
     return pid;
 }
 

@@ -32,10 +32,9 @@ static long do_fork(long nr, const long a[6], unsigned long flags)
         if (flags & CLONE_THREAD && !(flags & CLONE_FILES)) track_split();
         return next(nr, a);
     }
-    struct guard g;
-    bool held = life_fork_begin(&g);
+    life_before_fork();
     long ret = next(nr, a);
-    if (held) life_fork_end(&g, ret == 0);
+    life_after_fork(ret == 0);
     return ret;
 }
 

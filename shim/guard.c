@@ -43,15 +43,31 @@ static void restore_signals(uint64_t mask)
     sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
 }
 
+static void take_over(void)
+{
+    atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
+    atomic_store(&inside_count, 0);
+    if (canary) *canary = CANARY;
+    life_forked_child();
+}
+
 // Is this the process whose table we see? A child by a fork that nobody told us of takes the table over;
 // a child that runs in its parent's memory (vfork) must leave it alone.
 static bool own_process(void)
 {
     if (canary && *canary != CANARY) {
-        life_unnoticed_fork();
+        take_over();
         return true;
     }
     return sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+}
+
+void guard_forked_child(void)
+{
+    // From a handler that has interrupted us, the table is this thread's own half-done work: it ends first,
+    // and the next to enter takes over.
+    if (atomic_load(&phase) != ON || self.depth) return;
+    if (!own_process()) take_over();
 }
 
 enum entry guard_enter(struct guard *g)
@@ -81,25 +97,14 @@ void guard_leave(struct guard *g)
     atomic_fetch_sub(&inside_count, 1);
 }
 
-pid_t guard_pid(void)
-{
-    return atomic_load_explicit(&owner, memory_order_relaxed);
-}
-
 pid_t guard_tid(void)
 {
-    if (self.pid != guard_pid() || !self.tid) {
+    pid_t pid = atomic_load_explicit(&owner, memory_order_relaxed);
+    if (self.pid != pid || !self.tid) {
         self.tid = (pid_t)sys_call(SYS_gettid, 0, 0, 0);
-        self.pid = guard_pid();
+        self.pid = pid;
     }
     return self.tid;
-}
-
-void guard_take_over(int inside)
-{
-    atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
-    atomic_store(&inside_count, inside);
-    if (canary) *canary = CANARY;
 }
 
 void guard_open(void)
@@ -109,7 +114,8 @@ void guard_open(void)
         if (sys_call(SYS_madvise, page, 4096, MADV_WIPEONFORK) == 0) canary = (volatile uint32_t *)page;
         else sys_call(SYS_munmap, page, 4096, 0);
     }
-    guard_take_over(0);
+    atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
+    if (canary) *canary = CANARY;
     atomic_store(&phase, ON);
 }
 

@@ -31,9 +31,6 @@ void guard_leave(struct guard *g);
 // The caller's thread id; cheap after the first call of a thread. Async-signal-safe.
 pid_t guard_tid(void);
 
-// The process that the table belongs to. Async-signal-safe.
-pid_t guard_pid(void);
-
 // Turns preclose on. Called once, when everything else has started.
 void guard_open(void);
 
@@ -45,7 +42,8 @@ bool guard_shut(void);
 // Takes guard_shut back: the program's attempt to enter a sandbox has failed.
 void guard_reopen(void);
 
-// In a forked child: it is the owner of the table now. inside: how many threads are inside (this one, or none).
-void guard_take_over(int inside);
+// In a child that a fork has made, not in one that runs in its parent's memory: takes the table over, unless
+// that has happened. Async-signal-safe.
+void guard_forked_child(void);
 
 #endif

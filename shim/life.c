@@ -11,6 +11,7 @@
 #include <sys/single_threaded.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "misuse.h"
 #include "probe.h"
 #include "real.h"
@@ -113,50 +114,34 @@ static void adopt_inherited(void)
     sys_call(SYS_close, dir, 0, 0);
 }
 
-static __thread struct {
-    struct guard guard;
-    bool held;
-} forking __attribute__((tls_model("initial-exec")));
-
-bool life_fork_begin(struct guard *g)
+void life_forked_child(void)
 {
-    if (guard_enter(g) != ENTRY_OK) return false;
-    track_fork_begin();
-    return true;
+    track_fork_recover();
+    report_child();
+    misuse_child();
 }
 
-void life_fork_end(struct guard *g, bool child)
+// The table's lock is not held across the fork: other handlers, and libc itself, take locks then that a thread
+// waiting for ours may hold. A child whose parent was changing the table begins with an empty one.
+void life_before_fork(void)
 {
-    if (child) {
-        guard_take_over(1);
-        report_child();
-        misuse_child();
-    }
-    track_fork_end();
-    guard_leave(g);
+    track_forked();
 }
 
-static void before_fork(void)
+void life_after_fork(bool child)
 {
-    forking.held = life_fork_begin(&forking.guard);
+    if (child) guard_forked_child();
+    else track_forked(); // again: for sockets that other threads have opened meanwhile
 }
 
 static void after_fork_parent(void)
 {
-    if (forking.held) life_fork_end(&forking.guard, false);
+    life_after_fork(false);
 }
 
 static void after_fork_child(void)
 {
-    if (forking.held) life_fork_end(&forking.guard, true);
-}
-
-void life_unnoticed_fork(void)
-{
-    guard_take_over(0);
-    track_fork_recover();
-    report_child();
-    misuse_child();
+    life_after_fork(true);
 }
 
 // The order: what later steps call comes first.
@@ -189,7 +174,7 @@ void life_start(void)
         report_start(&settings, comm);
         release_start(&settings);
         adopt_inherited();
-        pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+        pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         guard_open();
     } else {
         guard_shut();

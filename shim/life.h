@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 
-#include "guard.h"
 #include "settings.h"
 
 // Starts everything, once: from the constructor, or from the first call of the program that comes before it.
@@ -13,13 +12,14 @@ void life_start(void);
 // What the user asked for. Valid once started.
 const struct settings *life_settings(void);
 
-// In a child whose fork no handler told of (guard.h found the wiped page).
-void life_unnoticed_fork(void);
+// In a forked child, once: everything that was the parent's alone starts anew. Called by guard.h, also for
+// a fork that no handler told of.
+void life_forked_child(void);
 
-// Around a fork that runs no atfork handlers (_Fork, a raw system call): the table is whole in the child.
-// Returns whether life_fork_end must follow; in both processes, child says which. Async-signal-safe.
-bool life_fork_begin(struct guard *g);
-void life_fork_end(struct guard *g, bool child);
+// Around a fork that runs no atfork handlers (_Fork, a raw system call). child: in which of the two processes.
+// Async-signal-safe.
+void life_before_fork(void);
+void life_after_fork(bool child);
 
 // The process has an io_uring: from now on nothing is shut down, since its completions would show it.
 void life_io_uring(void);

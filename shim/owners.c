@@ -452,14 +452,13 @@ static bool is_all_visible(struct search *s)
     return procfs_contains(s->proc, "self/mountinfo", "hidepid=", s->text, sizeof s->text) == 0;
 }
 
-// Is /proc the kernel's own, of our process namespace? In a /proc of another namespace "self" is missing or
-// another number; kcmp(2) and loadavg know only our own.
+// Is /proc of our process namespace, and loadavg the kernel's own (lxcfs has one that lags behind)? In a /proc of
+// another namespace "self" is missing or another number; kcmp(2) and loadavg know only our own.
 static bool is_our_proc(struct search *s)
 {
     struct statfs fs = {0};
     const char *at = s->text;
     uint64_t self;
-    if (sys_call(SYS_fstatfs, s->proc, (long)&fs, 0) < 0 || fs.f_type != PROC_SUPER_MAGIC) return false;
     if (sys_call(SYS_fstatfs, s->load, (long)&fs, 0) < 0 || fs.f_type != PROC_SUPER_MAGIC) return false;
     if (procfs_link(s->proc, "self", s->text, sizeof s->text) < 0) return false;
     return procfs_number(&at, 10, &self) && self == s->self;

@@ -409,17 +409,6 @@ void track_split(void)
     atomic_store(&split, true);
 }
 
-void track_fork_begin(void)
-{
-    lock_take(&lock);
-}
-
-void track_fork_end(void)
-{
-    track_forked();
-    lock_give(&lock);
-}
-
 void track_fork_recover(void)
 {
     track_forked();

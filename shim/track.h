@@ -131,11 +131,8 @@ void track_spawned(void);
 // A thread has a descriptor table of its own from now on: nothing that this room knows is the whole truth.
 void track_split(void);
 
-// Around a fork: keeps the table whole for the child.
-void track_fork_begin(void);
-void track_fork_end(void);
-
-// In a child whose fork nobody told of: a table that was being changed then is given up.
+// In a forked child: every socket is possibly shared, and a table that was being changed by another thread of
+// the parent is given up.
 void track_fork_recover(void);
 
 // Bytes of memory that the table holds.
