@@ -214,6 +214,7 @@ void life_sandbox_end(bool was_on, bool entered)
 void life_end(void)
 {
     struct guard g;
+    if (!misuse_waiting() && !report_summary_due()) return;
     if (guard_enter(&g) != ENTRY_OK) return;
     misuse_flush();
     report_summary();

@@ -93,6 +93,11 @@ void misuse_flush_own(void)
     lock_give(&waiting.lock);
 }
 
+bool misuse_waiting(void)
+{
+    return atomic_load(&waiting.n) != 0;
+}
+
 void misuse_flush(void)
 {
     lock_take(&waiting.lock);

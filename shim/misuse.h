@@ -22,6 +22,9 @@ void misuse_use(int fd, enum call call, uintptr_t pc);
 // Tells what this thread has waiting, as it is clearly not in a sweep. Between guard_enter and guard_leave.
 void misuse_flush_own(void);
 
+// Does anything wait? No system call, no lock.
+bool misuse_waiting(void);
+
 // Tells what waits, at exit. Between guard_enter and guard_leave.
 void misuse_flush(void);
 

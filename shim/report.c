@@ -110,20 +110,20 @@ void report(const struct finding *f)
     lock_give(&self.lock);
 }
 
-static bool is_summary_due(const uint64_t counts[EVENT_COUNT])
+bool report_summary_due(void)
 {
-    if (self.nowhere || self.when == REPORT_NEVER) return false;
+    if (self.nowhere || self.when == REPORT_NEVER || atomic_load(&self.summed_up)) return false;
     if (self.when == REPORT_ALWAYS) return true;
     for (unsigned e = 0; e < EVENT_COUNT; e++)
-        if (counts[e] && event_level((enum event)e) == LEVEL_WARNING) return true;
+        if (atomic_load(&self.counts[e]) && event_level((enum event)e) == LEVEL_WARNING) return true;
     return false;
 }
 
 void report_summary(void)
 {
+    if (!report_summary_due() || atomic_exchange(&self.summed_up, true)) return;
     uint64_t counts[EVENT_COUNT];
     for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = atomic_load(&self.counts[e]);
-    if (atomic_exchange(&self.summed_up, true) || !is_summary_due(counts)) return;
     const struct finding f = {.event = EVENT_SUMMARY, .fd = UNKNOWN, .age_ms = UNKNOWN};
     lock_take(&self.lock);
     struct line_context c = {.held_back = self.held_back, .lost = self.lost, .counts = counts};

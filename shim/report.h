@@ -59,6 +59,9 @@ void report_child(void);
 // caller's guard), then the sink lock; safe in a handler that did not interrupt it.
 void report(const struct finding *f);
 
+// Would report_summary write something? Async-signal-safe, no lock, no system call.
+bool report_summary_due(void);
+
 // The summary, if PRECLOSE_REPORT asks for it; only the first call of a process does anything. Takes the
 // same locks.
 void report_summary(void);
