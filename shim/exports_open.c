@@ -40,7 +40,10 @@ void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t 
 int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc)
 {
     if (fd < 0) {
-        if (errno == EBADF) misuse_use(listener, call, pc);
+        if (errno == EBADF) {
+            misuse_use(listener, call, pc);
+            misuse_accept(listener, call, pc);
+        }
         return fd;
     }
     got(fd, KIND_ASK, SHARE_NONE, cloexec, call, pc);

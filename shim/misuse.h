@@ -19,6 +19,11 @@ void misuse_double_close(int fd, uintptr_t pc);
 // Keeps errno. Async-signal-safe; takes the table lock and the report lock.
 void misuse_use(int fd, enum call call, uintptr_t pc);
 
+// accept on fd has failed with EBADF, by misuse_use's conditions. A thread that was woken by a close and
+// calls again for ever is told once, and after 1,000 failures in a second held 10 ms at each: without us it
+// would sleep in the kernel. Keeps errno. Async-signal-safe.
+void misuse_accept(int fd, enum call call, uintptr_t pc);
+
 // Tells what this thread has waiting, as it is clearly not in a sweep. Between guard_enter and guard_leave.
 void misuse_flush_own(void);
 

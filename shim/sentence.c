@@ -280,6 +280,18 @@ static void use_after_close(struct line *l, const struct finding *f, const struc
     too_late(l, f, " used", "end every use of a descriptor before closing it");
 }
 
+static void retry_loop(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    say_socket(l, f);
+    line_text(l, " was closed");
+    say_where(l, " by ", &f->closed);
+    line_text(l, ", and a thread keeps calling");
+    say_where(l, " ", &f->used);
+    line_text(l, " on it, 1000 times within a second; each further failure is held 10 ms, so that the loop does "
+                 "not eat a core; end the loop on EBADF and EINVAL");
+}
+
 static void closed(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)c;
@@ -338,6 +350,7 @@ static void (*const sentences[EVENT_COUNT])(struct line *, const struct finding 
     [EVENT_BACKLOG_RESET] = backlog_reset,
     [EVENT_DOUBLE_CLOSE] = double_close,
     [EVENT_USE_AFTER_CLOSE] = use_after_close,
+    [EVENT_RETRY_LOOP] = retry_loop,
     [EVENT_CLOSE] = closed,
     [EVENT_SUMMARY] = summary,
 };
