@@ -47,11 +47,11 @@ deps-test:
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | deps-test
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Ishim -Itests/unit -MMD -MP -o $@ $< $(ROOM_OBJ) -lcmocka -pthread
+	$(CC) $(ALL_CFLAGS) -Ishim -Itests/unit -MMD -MP -MF $@.d -MT $@ -o $@ $< $(ROOM_OBJ) -lcmocka -pthread
 
 $(BUILD)/tests/%: tests/%.c | deps-test
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -pthread -ldl
+	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< -pthread -ldl
 
 units: $(UNIT_BIN)
 	@for t in $(UNIT_BIN); do $$t || exit 1; done

@@ -139,7 +139,8 @@ static bool is_init(struct search *s, unsigned pid)
     if (!at) return true;
     at += strlen("\nNSpid:\t");
     uint64_t number = 1;
-    while (procfs_number(&at, 10, &number)) continue;
+    bool more = true;
+    while (more) more = procfs_number(&at, 10, &number);
     return number == 1;
 }
 
@@ -440,6 +441,20 @@ static enum verdict pass(struct search *s)
     return v > all ? v : all;
 }
 
+// Does some process have the same file under the same number? A forked child commonly does, and so does a
+// parent; this finds it many times faster than a look into every process.
+static bool is_held_as_here(struct search *s)
+{
+    struct procfs_list list = {.fd = s->proc, .buffer = s->processes, .size = sizeof s->processes};
+    unsigned n;
+    while (procfs_next(&list, &n) > 0 && !is_late(s)) {
+        if (n == s->self || !same_file(s->caller, n, s->fd)) continue;
+        s->culprit = n;
+        return true;
+    }
+    return false;
+}
+
 // No limit on what can be seen in this /proc? hidepid= hides processes of others (proc(5)). A socket that was
 // inherited may be held outside of our process namespace: then only the first namespace will do
 // (include/linux/proc_ns.h PROC_PID_INIT_INO).
@@ -484,6 +499,7 @@ static void doubt_opener(struct search *s)
 static enum owners prove(struct search *s)
 {
     doubt_opener(s);
+    if (is_held_as_here(s)) return OWNERS_HELD;
     uint64_t last = last_pid(s), now;
     for (unsigned turn = 0; last; turn++, last = now) {
         enum verdict v = pass(s);

@@ -182,9 +182,9 @@ static void ask_unix(int fd, struct facts *f)
     f->unread = or_unknown(n);
     if (n == 0 || (n < 0 && !f->listening)) return;
     short events = events_now(fd);
-    if (f->listening) f->backlog = events & POLLIN ? diag_unix_backlog(probe_inode(fd), f->cookie) : 0;
+    if (f->listening) f->backlog = (events & POLLIN) ? diag_unix_backlog(probe_inode(fd), f->cookie) : 0;
     else if (!(events & POLLIN)) f->unread = 0;
-    else f->peer_gone = events & POLLHUP && diag_unix_peer_gone(probe_inode(fd), f->cookie);
+    else f->peer_gone = (events & POLLHUP) && diag_unix_peer_gone(probe_inode(fd), f->cookie);
 }
 
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)

@@ -104,7 +104,8 @@ static void look_for_owners(struct work *w)
     if (!decide_wants_proof(&w->s, settings)) return;
     uint64_t limit = purse_open(&owners_purse, w->now);
     if (!limit) return;
-    uint64_t since = w->r.share == SHARE_INHERITED ? 0 : w->r.opened_ms;
+    // What this process has not opened itself, older processes may hold: its parent, at least.
+    uint64_t since = w->r.share == SHARE_INHERITED || w->r.forefathers ? 0 : w->r.opened_ms;
     struct owners_answer a;
     owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);
     purse_pay(&owners_purse, a.took_us);

@@ -28,6 +28,7 @@ struct ofd {
     uint64_t opened_ms;
     struct place opened;
     uint32_t fork_epoch, spawn_epoch; // those of its birth: a later one means a child that may hold it
+    uint32_t generation;              // of the process that opened it
     uint32_t pins;                    // duplicates being made
     uint32_t users;                   // an epoll set: registrations that point to it
     uint8_t kind, share, flags;
@@ -58,6 +59,7 @@ static struct desc *table;
 static _Atomic int highest = -1; // no descriptor above it has a state
 static _Atomic uint32_t fork_epoch, spawn_epoch;
 static _Atomic bool split;
+static uint32_t generation; // forks between the process that started and this one
 
 static unsigned fd_hash(const void *key)
 {
@@ -169,7 +171,11 @@ static struct ofd *new_ofd(void)
 {
     struct ofd *o = arena_alloc(sizeof *o);
     if (!o) return NULL;
-    *o = (struct ofd){.fork_epoch = atomic_load(&fork_epoch), .spawn_epoch = atomic_load(&spawn_epoch)};
+    *o = (struct ofd){
+        .fork_epoch = atomic_load(&fork_epoch),
+        .spawn_epoch = atomic_load(&spawn_epoch),
+        .generation = generation,
+    };
     return o;
 }
 
@@ -239,6 +245,7 @@ static void describe(const struct ofd *o, struct retired *out)
         .share = share_of(o),
         .flags = o->flags,
         .others = o->pins,
+        .forefathers = o->generation != generation,
         .epoll = o->epoll,
     };
     for (const struct desc *d = o->descs; d; d = d->next) out->others++;
@@ -412,6 +419,7 @@ void track_split(void)
 void track_fork_recover(void)
 {
     track_forked();
+    generation++;
     if (!lock_reset(&lock)) return;
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
     table = NULL;

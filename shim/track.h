@@ -75,6 +75,7 @@ struct retired {
     enum share share;
     unsigned flags;          // SOCK_*
     unsigned others;         // descriptors of this process that still hold it
+    bool forefathers;        // a process that this one was forked from had opened it
     bool epoll;              // it was an epoll set, not a socket
     bool stuck;              // it is in an epoll set that it can't be taken out of
     int set[TRACK_SETS_MAX]; // the epoll sets it must be taken out of first

@@ -20,7 +20,7 @@
 
 // For what can't be had here: the room as a part of this file, beside the one that is linked.
 #define owners_prove owners_prove_of_this_file
-#include "../../shim/owners.c"
+#include "../../shim/owners.c" // NOLINT(bugprone-suspicious-include)
 #undef owners_prove
 void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, struct owners_answer *answer);
 
@@ -192,10 +192,36 @@ static void a_zombie_holds_nothing(void **state)
     drop_subject(&s);
 }
 
+static void has_a_child_that_holds_it(const struct subject *s, int control)
+{
+    int closed[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, closed)) _exit(1);
+    if (!fork()) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        hear(closed[1]);
+        moves_it_away(s, control);
+        _exit(0);
+    }
+    close(s->fd);
+    say(closed[0]);
+    pause();
+}
+
+static void a_grandchild_holds_it(void **state)
+{
+    (void)state;
+    struct subject s = make_subject();
+    struct child c = start_child(has_a_child_that_holds_it, &s);
+    struct owners_answer a = prove_within(&s, AMPLE_US);
+    assert_int_equal(a.owners, OWNERS_HELD);
+    assert_true(a.pid != c.pid);
+    end_child(&c);
+    drop_subject(&s);
+}
+
 static void leaves_an_orphan(const struct subject *s, int control)
 {
     if (fork()) _exit(0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     setsid();
     moves_it_away(s, control);
 }
@@ -215,9 +241,16 @@ static void an_orphan_holds_it(void **state)
     drop_subject(&s);
 }
 
+// So many descriptors lie between the two places that a scan takes as long as several moves.
+static void fill_table(void)
+{
+    for (int fd = 20; fd < 300; fd++) dup2(STDIN_FILENO, fd);
+}
+
 static void moves_without_end(const struct subject *s, int control)
 {
     int at = s->fd, to = 300;
+    fill_table();
     say(control);
     for (;;) {
         dup2(at, to);
@@ -231,6 +264,7 @@ static void moves_now_and_then(const struct subject *s, int control)
 {
     const struct timespec pause = {.tv_nsec = 1000};
     int at = s->fd, to = 300;
+    fill_table();
     say(control);
     for (;;) {
         dup2(at, to);
@@ -274,8 +308,8 @@ static void never_alone_beside(role *play, int times)
 static void a_child_moves_its_descriptor(void **state)
 {
     (void)state;
-    never_alone_beside(moves_without_end, 200);
-    never_alone_beside(moves_now_and_then, 500);
+    never_alone_beside(moves_without_end, 100);
+    never_alone_beside(moves_now_and_then, 300);
 }
 
 static void a_process_flees_through_forks(void **state)
@@ -302,12 +336,13 @@ static void an_older_process_is_left_out(void **state)
 {
     (void)state;
     struct subject none = {.fd = -1};
+    uint64_t before = now_ms();
     struct child c = start_child(closes_and_spins, &none);
     uint64_t then = now_ms();
-    assert_true(WAIT_UNTIL(now_ms() > then + 2 * TICK_MS));
+    assert_true(WAIT_UNTIL(now_ms() > then + 2ull * TICK_MS));
     struct subject s = make_subject();
     check_answer(&s, OWNERS_ALONE, 0);
-    s.since_ms = then - TICK_MS; // now it could be younger
+    s.since_ms = before; // now it is younger
     assert_int_equal(prove_within(&s, 20000).owners, OWNERS_UNKNOWN);
     end_child(&c);
     drop_subject(&s);
@@ -575,12 +610,31 @@ static void processes_that_cannot_be_read(void **state)
     }
     nurse = start_child(nurses, NULL);
     uint64_t then = now_ms();
-    assert_true(WAIT_UNTIL(now_ms() > then + 2 * TICK_MS));
+    assert_true(WAIT_UNTIL(now_ms() > then + 2ull * TICK_MS));
     struct child c = start_child(asks_as_nobody, NULL);
     tell(&c);
     say(c.control);
     assert_int_equal(status_of(&c), 0);
     end_child(&nurse);
+}
+
+static void asks_about_its_parents(const struct subject *s, int control)
+{
+    say(control);
+    struct owners_answer a = prove_within(s, AMPLE_US);
+    // An older process that comes first in /proc may be the one that opened it, if it can't be looked into.
+    if (a.owners != OWNERS_HELD || (own_processes && a.pid != getppid())) _exit(1);
+}
+
+// A child that takes the socket for its own does not cut it off its parent, which is older.
+static void a_parent_holds_it(void **state)
+{
+    (void)state;
+    struct subject s = make_subject();
+    assert_true(WAIT_UNTIL(now_ms() > s.since_ms + 2ull * TICK_MS));
+    struct child c = start_child(asks_about_its_parents, &s);
+    assert_int_equal(status_of(&c), 0);
+    drop_subject(&s);
 }
 
 // Runs the question in a mount namespace in which prepare has changed /proc.
@@ -590,11 +644,11 @@ static void ask_with(int (*prepare)(void), enum owners expected)
 {
     int pipes[2];
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    struct subject s = make_subject();
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (!pid) {
         if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || prepare()) _exit(1);
+        struct subject s = make_subject();
         elsewhere = prove_within(&s, AMPLE_US);
         write(pipes[1], &elsewhere, sizeof elsewhere);
         _exit(0);
@@ -603,7 +657,6 @@ static void ask_with(int (*prepare)(void), enum owners expected)
     ssize_t n = read(pipes[0], &elsewhere, sizeof elsewhere);
     close(pipes[0]);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    drop_subject(&s);
     if (n != sizeof elsewhere) print_message("         left out: no such /proc can be made here\n");
     else if (elsewhere.owners != expected) fail_msg("owners %d, not %d", elsewhere.owners, expected);
 }
@@ -626,6 +679,12 @@ static int proc_with_processes_only(void)
 static int file_system_that_is_no_proc(void)
 {
     return mount("none", "/proc", "tmpfs", 0, NULL);
+}
+
+// lxcfs puts a file of its own there, which is renewed now and then.
+static int load_that_is_not_the_kernels(void)
+{
+    return mount("/dev/null", "/proc/loadavg", NULL, MS_BIND, NULL);
 }
 
 // The /proc of the parent's namespace: its numbers are not ours.
@@ -653,12 +712,12 @@ static void a_proc_that_does_not_show_everything(void **state)
         print_message("         skipped: not root\n");
         skip();
     }
-    // The child of the question inherited the socket from here: that much is seen in a /proc as it should be.
     ask_with(proc_as_it_is, OWNERS_ALONE);
     ask_with(no_proc, OWNERS_UNKNOWN);
     ask_with(proc_that_hides, OWNERS_UNKNOWN);
     ask_with(proc_with_processes_only, OWNERS_UNKNOWN);
     ask_with(file_system_that_is_no_proc, OWNERS_UNKNOWN);
+    ask_with(load_that_is_not_the_kernels, OWNERS_UNKNOWN);
     ask_with(proc_of_another_namespace, OWNERS_UNKNOWN);
 }
 
@@ -756,6 +815,7 @@ static int run(void)
         cmocka_unit_test(nobody_else),
         cmocka_unit_test(a_child_holds_it_until_it_closes),
         cmocka_unit_test(a_zombie_holds_nothing),
+        cmocka_unit_test(a_grandchild_holds_it),
         cmocka_unit_test(an_orphan_holds_it),
         cmocka_unit_test(a_child_moves_its_descriptor),
         cmocka_unit_test(a_process_flees_through_forks),
@@ -767,6 +827,7 @@ static int run(void)
         cmocka_unit_test(epoll_sets_hold_it_too),
         cmocka_unit_test(registered_io_uring_files_hold_it),
         cmocka_unit_test(processes_that_cannot_be_read),
+        cmocka_unit_test(a_parent_holds_it),
         cmocka_unit_test(a_proc_that_does_not_show_everything),
         cmocka_unit_test(inherited_and_perhaps_in_flight),
         cmocka_unit_test(inherited_in_a_namespace),
@@ -800,7 +861,10 @@ int main(void)
         return run();
     }
     pid_t init = fork();
-    if (!init) exit(take_in_orphans());
+    if (!init) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        exit(take_in_orphans());
+    }
     waitpid(init, &status, 0);
     return status_code(status);
 }

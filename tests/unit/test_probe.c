@@ -55,13 +55,15 @@ static long aborts(void)
 
 static int listener(int family, int type, int protocol, struct sockaddr_storage *a, socklen_t *n)
 {
+    *n = sizeof *a;
     *a = (struct sockaddr_storage){.ss_family = (sa_family_t)family};
     if (family == AF_INET) ((struct sockaddr_in *)a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = family == AF_INET ? sizeof(struct sockaddr_in) : family == AF_INET6 ? sizeof(struct sockaddr_in6) : 2;
+    socklen_t size = family == AF_INET    ? sizeof(struct sockaddr_in)
+                     : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                          : sizeof(sa_family_t);
     if (family == AF_INET6) ((struct sockaddr_in6 *)a)->sin6_addr = in6addr_loopback;
     int l = socket(family, type | SOCK_CLOEXEC, protocol);
     if (l < 0) return -1;
-    *n = sizeof *a;
     assert_int_equal(bind(l, (struct sockaddr *)a, size), 0);
     assert_int_equal(listen(l, 8), 0);
     assert_int_equal(getsockname(l, (struct sockaddr *)a, n), 0);
@@ -443,9 +445,8 @@ static void check_wakes(int fd, bool accepts, const char *what)
         if (!ret || (error != EOPNOTSUPP && error != ENOTCONN)) fail_msg("%s: shutdown worked", what);
         threads_blocked_on(fd, 1000000, &b);
         if (s.awake || b.n != 1) fail_msg("%s: woken", what);
-        pthread_cancel(t);
     }
-    pthread_join(t, NULL);
+    assert_true(interrupt_and_join(t));
     close(fd);
 }
 
@@ -533,6 +534,7 @@ static void addresses(void **state)
 
 int main(void)
 {
+    take_interrupts();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(close_resets_for_what_is_unread),
         cmocka_unit_test(our_fin_is_no_unsent_byte),

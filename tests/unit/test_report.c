@@ -14,6 +14,7 @@
 
 #include "address.h"
 #include "json.h"
+#include "line.h"
 #include "report.h"
 #include "sink.h"
 
@@ -73,6 +74,51 @@ static void test_addresses(void **state)
     assert_address(local(full, sizeof full - 1), full);
     assert_address((struct address){0}, "");
     assert_address((struct address){.len = 16, .u.any.sa_family = AF_NETLINK}, "");
+}
+
+static const struct {
+    const char *bytes, *json, *value;
+} escapes[] = {
+    {"", "\"\"", "\"\""},
+    {"plain", "\"plain\"", "plain"},
+    {"a b", "\"a b\"", "\"a b\""},
+    {"a=b", "\"a=b\"", "\"a=b\""},
+    {"a\"b", "\"a\\\"b\"", "\"a\\\"b\""},
+    {"a\\b", "\"a\\\\b\"", "a\\b"},
+    {"\t\n\x1b\x7f", "\"\\u0009\\u000a\\u001b\\u007f\"", "\"\\u0009\\u000a\\u001b\\u007f\""},
+    {"gr\xc3\xbc\xc3\x9f", "\"gr\xc3\xbc\xc3\x9f\"", "gr\xc3\xbc\xc3\x9f"},
+    {"\xf0\x9f\x99\x82", "\"\xf0\x9f\x99\x82\"", "\xf0\x9f\x99\x82"},
+    {"\xc2\x9b", "\"\\u009b\"", "\"\\u009b\""},                             // C1: CSI
+    {"\xe2\x80\xa8\xe2\x80\xa9", "\"\\u2028\\u2029\"", "\"\\u2028\\u2029\""}, // ends of lines to some
+    {"\xff", "\"\\ufffd\"", "\"\\ufffd\""},
+    {"\xc3", "\"\\ufffd\"", "\"\\ufffd\""},                   // cut short
+    {"\xc0\x80", "\"\\ufffd\\ufffd\"", "\"\\ufffd\\ufffd\""}, // overlong
+    {"\xe0\x80\xaf", "\"\\ufffd\\ufffd\\ufffd\"", "\"\\ufffd\\ufffd\\ufffd\""},
+    {"\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"", "\"\\ufffd\\ufffd\\ufffd\""}, // a surrogate
+    {"0123456789", "\"0123456789\"", "01234567..."},
+    {"01234567 9", "\"01234567 9\"", "\"01234567...\""},
+    {"0123456\xc3\xbc", "\"0123456\xc3\xbc\"", "0123456..."},
+};
+
+static void test_escapes(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < sizeof escapes / sizeof escapes[0]; i++) {
+        char json[64], value[64];
+        const char *bytes = escapes[i].bytes;
+        struct line l = line_start(json, sizeof json - 1);
+        line_json(&l, bytes, strlen(bytes));
+        json[l.n] = '\0';
+        assert_string_equal(json, escapes[i].json);
+        l = line_start(value, sizeof value - 1);
+        line_value(&l, bytes, strlen(bytes), i < 16 ? SIZE_MAX : 8);
+        value[l.n] = '\0';
+        assert_string_equal(value, escapes[i].value);
+        // One byte too few for it: nothing of it.
+        l = line_start(value, strlen(escapes[i].json) - 1);
+        line_json(&l, bytes, strlen(bytes));
+        assert_true(l.full && l.n == 0);
+    }
 }
 
 // Places in no module, by no thread that there is: their text is the same everywhere.
@@ -487,6 +533,26 @@ static void test_long_line(void **state)
     assert_int_equal(told, THREADS_TOLD);
 }
 
+// In a line that grows, more and more threads are told.
+static void test_threads_that_fit(void **state)
+{
+    (void)state;
+    struct facts facts = full_facts();
+    struct finding f = full_finding(&facts);
+    char line[1600];
+    int before = 0, told = 0, sizes = 0;
+    f.blocked = &crowd;
+    for (size_t size = 512; size <= sizeof line; size++, before = told) {
+        size_t n = report_line(line, size, FORMAT_JSON, &f, &context);
+        told = 0;
+        for (const char *at = json_get(line, line + n, "threads"); (at = strstr(at, "\"tid\"")); at++) told++;
+        assert_true(told >= before);
+        sizes += told > before;
+    }
+    assert_int_equal(told, THREADS_TOLD);
+    assert_true(sizes > 3);
+}
+
 static char path[] = "/tmp/preclose-report-XXXXXX";
 static char log_text[1 << 20];
 
@@ -717,7 +783,9 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses),    cmocka_unit_test(test_sentences),
+        cmocka_unit_test(test_addresses),    cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_threads_that_fit),
+        cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_told_with_it), cmocka_unit_test(test_fields),
         cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_times),
         cmocka_unit_test(test_random_bytes), cmocka_unit_test(test_long_line),

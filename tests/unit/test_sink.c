@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,7 +113,9 @@ static int read_lines(int fd)
 {
     int lines = 0;
     ssize_t n;
-    while ((n = read(fd, got.text + got.n, sizeof got.text - got.n)) > 0) got.n += (size_t)n;
+    while ((n = read(fd, got.text + got.n, sizeof got.text - got.n)) > 0)
+        for (char *at = got.text + got.n, *last = at + n; at < last; at++)
+            if (*at != '\r') got.text[got.n++] = *at; // which a terminal adds
     const char *end = got.text + got.n;
     for (const char *at = got.text, *next; (next = memchr(at, '\n', (size_t)(end - at))); at = next + 1)
         if (next + 1 - at == LENGTH && memcmp(at, LINE, LENGTH) == 0) lines++;
@@ -312,10 +313,6 @@ static int open_terminal(int *terminal)
     }
     fcntl(master, F_SETFL, O_NONBLOCK);
     *terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
-    struct termios raw;
-    tcgetattr(*terminal, &raw);
-    cfmakeraw(&raw);
-    tcsetattr(*terminal, TCSANOW, &raw);
     return master;
 }
 
@@ -333,7 +330,7 @@ static void check_terminal(int master)
         lines = read_lines(master);
     }
     for (written++; lines < written; lines = read_lines(master)) assert_int_equal(poll(&ready, 1, 10000), 1);
-    assert_int_equal(lines, written);
+    assert_true(lines <= written + failed); // one may lack only its newline, which then came
     assert_true(torn(lines) <= (size_t)failed * LENGTH);
 }
 
@@ -585,23 +582,32 @@ static void *write_many(void *unused)
     return NULL;
 }
 
+// While the program puts a descriptor of its own in the place of ours, again and again.
 static void test_threads(void **state)
 {
     (void)state;
     pthread_t writers[WRITERS];
+    char other_path[160];
+    snprintf(other_path, sizeof other_path, "%s/other", dir);
+    int other = open(other_path, O_WRONLY | O_CREAT, 0600);
     assert_int_equal(open_to(LOG_FILE, path), 0);
     writers_left = WRITERS;
     for (int i = 0; i < WRITERS; i++)
         assert_int_equal(pthread_create(&writers[i], NULL, write_many, NULL), 0);
     while (writers_left) {
+        int fd = sink_fd();
+        assert_true(sink_holds(fd));
         assert_true(sink_move());
-        sink_holds(sink_fd());
+        assert_int_equal(dup2(other, fd), fd);
+        close(fd);
     }
     for (int i = 0; i < WRITERS; i++) pthread_join(writers[i], NULL);
+    close(other);
     int fd = open(path, O_RDONLY);
     assert_int_equal(written_by_all, WRITERS * WRITES);
     assert_int_equal(read_lines(fd), WRITERS * WRITES);
     assert_int_equal(torn(WRITERS * WRITES), 0);
+    assert_int_equal(size_of(other_path), 0);
     close(fd);
 }
 

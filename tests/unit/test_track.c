@@ -107,6 +107,16 @@ static void a_fork_makes_what_exists_possibly_shared(void **state)
     assert_int_equal(retire(4).share, SHARE_NONE);
 }
 
+static void a_child_knows_what_it_has_not_opened(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_fork_recover();
+    open_one(4);
+    assert_true(retire(3).forefathers);
+    assert_false(retire(4).forefathers);
+}
+
 static void a_spawn_shares_what_is_not_close_on_exec(void **state)
 {
     (void)state;
@@ -327,6 +337,7 @@ int main(void)
         cmocka_unit_test(a_duplicate_being_made_counts),
         cmocka_unit_test(a_number_used_again_unseen_is_a_new_socket),
         cmocka_unit_test(a_fork_makes_what_exists_possibly_shared),
+        cmocka_unit_test(a_child_knows_what_it_has_not_opened),
         cmocka_unit_test(a_spawn_shares_what_is_not_close_on_exec),
         cmocka_unit_test(a_duplicate_without_close_on_exec_leaks_into_later_spawns_only),
         cmocka_unit_test(passed_and_inherited_stay_so),

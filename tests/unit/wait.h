@@ -4,6 +4,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -30,6 +32,24 @@ static inline bool wait_more(time_t *deadline)
         while (!(holds_ = (condition)) && wait_more(&deadline_)) continue; \
         holds_;                                                            \
     })
+
+static inline void ignore_interrupt(int signal_number)
+{
+    (void)signal_number;
+}
+
+// From now on SIGUSR1 ends the system call that a thread is blocked in (EINTR).
+static inline void take_interrupts(void)
+{
+    struct sigaction a = {.sa_handler = ignore_interrupt};
+    sigaction(SIGUSR1, &a, NULL);
+}
+
+// Ends a thread that leaves when its call fails, and joins it. After take_interrupts.
+static inline bool interrupt_and_join(pthread_t thread)
+{
+    return WAIT_UNTIL((pthread_kill(thread, SIGUSR1), pthread_tryjoin_np(thread, NULL) == 0));
+}
 
 // Is the thread blocked in any system call?
 static inline bool is_blocked(pid_t pid, pid_t tid)
