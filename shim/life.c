@@ -13,6 +13,7 @@
 
 #include "guard.h"
 #include "misuse.h"
+#include "modules.h"
 #include "probe.h"
 #include "real.h"
 #include "release.h"
@@ -144,6 +145,13 @@ static void after_fork_child(void)
     life_after_fork(true);
 }
 
+static void use_loader(void)
+{
+    modules_finder *find;
+    *(void **)&find = real_optional("_dl_find_object");
+    modules_use(find);
+}
+
 // The order: what later steps call comes first.
 //   1. the functions behind our names: everything else may need one
 //   2. secure execution (setuid): inert, in silence, whatever the environment says
@@ -171,6 +179,7 @@ void life_start(void)
     if (wanted) {
         settings_read(&settings, environ, pid, complain, NULL);
         if (sink_open(&settings) != 0) complain_log();
+        use_loader();
         report_start(&settings, comm);
         release_start(&settings);
         adopt_inherited();

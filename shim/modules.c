@@ -12,17 +12,19 @@
 #include "line.h"
 #include "sys.h"
 
-#if __GLIBC_PREREQ(2, 35)
-// Weak: where libc lacks it, it is NULL, and the kernel is asked instead.
-extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
-#endif
-
 #define PAGE 4096u // the smallest page: a copy never crosses one
 
 static struct {
     size_t length;
     char path[PATH_MAX];
 } program;
+
+static modules_finder *finder;
+
+void modules_use(modules_finder *find)
+{
+    finder = find;
+}
 
 // Copies up to n bytes of our own memory, which may vanish at any time (dlclose in another thread): the
 // kernel does the reading (process_vm_readv(2)), so that this is an error and no SIGSEGV. Always permitted
@@ -98,7 +100,7 @@ bool modules_by_loader(uintptr_t pc, struct module *m)
 #if __GLIBC_PREREQ(2, 35)
     struct dl_find_object found;
     struct link_map map = {0};
-    if (!_dl_find_object || _dl_find_object((void *)pc, &found) != 0) return false;
+    if (!finder || finder((void *)pc, &found) != 0) return false;
     if (copy(&map, (uintptr_t)found.dlfo_link_map, sizeof map) != sizeof map) return false;
     m->offset = pc - map.l_addr;
     m->length = copy_string(m->path, (uintptr_t)map.l_name, sizeof m->path);

@@ -18,6 +18,12 @@ struct module {
 // chroot. Called once, before threads; without it that path is looked for when it is needed.
 void modules_start(void);
 
+// The loader's _dl_find_object (glibc 2.35), looked up by whoever may: linked with by name, it would keep the
+// library from loading beside an older libc. NULL: the kernel is asked instead. Called once, before threads.
+struct dl_find_object;
+typedef int modules_finder(void *pc, struct dl_find_object *found);
+void modules_use(modules_finder *find);
+
 // The place of pc as findings print it: "/usr/bin/server+0x11d2"; "0x7f12a0" if pc is in no module (code
 // made at run time). Sets *text to it, in a buffer that the next call overwrites, and returns its length.
 // Async-signal-safe; the caller serialises (report lock).

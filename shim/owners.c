@@ -57,7 +57,7 @@ struct search {
     int proc, load;        // /proc, /proc/loadavg
     unsigned self, caller; // this process, this thread
     uint64_t since_ms, deadline_us;
-    bool late;
+    bool late, kcmp;  // past the deadline; kcmp(2) may be called and works
     char link[32];    // "socket:[INODE]"
     char epolled[32]; // " ino:INODE sdev:", as an epoll set shows it
     unsigned culprit; // the last process that did not turn out CLEAN; 0 none
@@ -83,14 +83,22 @@ static bool is_gone(long error)
 
 // Have two threads the same descriptor table; is descriptor n of both the same file? (kcmp(2)) No, if it
 // can't be told.
-static bool same_table(unsigned a, unsigned b)
+static bool same_table(const struct search *s, unsigned a, unsigned b)
 {
-    return sys_call6(SYS_kcmp, a, b, KCMP_FILES, 0, 0, 0) == 0;
+    return s->kcmp && sys_call6(SYS_kcmp, a, b, KCMP_FILES, 0, 0, 0) == 0;
 }
 
-static bool same_file(unsigned a, unsigned b, unsigned n)
+static bool same_file(const struct search *s, unsigned a, unsigned b, unsigned n)
 {
-    return sys_call6(SYS_kcmp, a, b, KCMP_FILE, n, n, 0) == 0;
+    return s->kcmp && sys_call6(SYS_kcmp, a, b, KCMP_FILE, n, n, 0) == 0;
+}
+
+// There are filters of system calls that kill for a kcmp(2), which few programs make (firejail): under a filter
+// it is not even tried.
+static bool has_kcmp(struct search *s)
+{
+    s->kcmp = procfs_contains(s->proc, "self/status", "\nSeccomp:\t0\n", s->text, sizeof s->text) == 1;
+    return same_table(s, s->caller, s->caller);
 }
 
 // proc(5), /proc/PID/stat. The name in it may hold anything; the last ')' ends it.
@@ -243,7 +251,7 @@ static enum verdict look_behind(struct search *s, int dir, unsigned tid, unsigne
     bool queue = !s->since_ms && !strncmp(link, "socket:", 7);
     if (!epoll && !ring && !queue) return CLEAN;
     // A set that a child has with us by fork: what is taken out of it here is taken out of it there.
-    if (epoll && same_file(s->caller, tid, n)) return CLEAN;
+    if (epoll && same_file(s, s->caller, tid, n)) return CLEAN;
     procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fdinfo/"), n, "");
     if (queue) {
         // Descriptors in the queue of a unix socket: any of them may be ours (net/unix/af_unix.c).
@@ -295,9 +303,9 @@ static enum verdict look_at_tables(struct search *s, int dir)
     enum verdict all = CLEAN;
     for (unsigned i = 0; i < s->tasks && all != HOLDER; i++) {
         unsigned tid = s->task[i].tid;
-        if (i && same_table(s->task[0].tid, tid)) continue;
+        if (i && same_table(s, s->task[0].tid, tid)) continue;
         // A forked child has it under the number that we have.
-        enum verdict v = same_file(s->caller, tid, s->fd) ? HOLDER : look_at_table(s, dir, tid);
+        enum verdict v = same_file(s, s->caller, tid, s->fd) ? HOLDER : look_at_table(s, dir, tid);
         if (v > all) all = v;
     }
     return all;
@@ -366,7 +374,7 @@ static enum verdict keep_parted(struct search *s, int dir)
 {
     char path[40], mine[64], theirs[64];
     long marker = -1;
-    if (!same_table(s->caller, s->caller)) {
+    if (!s->kcmp) {
         marker = sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         if (marker < 0) return OPAQUE;
         procfs_path(procfs_put(procfs_put_number(path, s->caller, 10), "/fd/"), (unsigned)marker, "");
@@ -375,7 +383,7 @@ static enum verdict keep_parted(struct search *s, int dir)
     unsigned kept = 0;
     for (unsigned i = 0; i < s->tasks && !is_late(s); i++) {
         unsigned tid = s->task[i].tid;
-        bool shares = tid == s->caller || (marker < 0 && same_table(s->caller, tid));
+        bool shares = tid == s->caller || (marker < 0 && same_table(s, s->caller, tid));
         if (!shares && marker >= 0) {
             procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fd/"), (unsigned)marker, "");
             shares = procfs_link(dir, path, theirs, sizeof theirs) > 0 && !strcmp(mine, theirs);
@@ -448,7 +456,7 @@ static bool is_held_as_here(struct search *s)
     struct procfs_list list = {.fd = s->proc, .buffer = s->processes, .size = sizeof s->processes};
     unsigned n;
     while (procfs_next(&list, &n) > 0 && !is_late(s)) {
-        if (n == s->self || !same_file(s->caller, n, s->fd)) continue;
+        if (n == s->self || !same_file(s, s->caller, n, s->fd)) continue;
         s->culprit = n;
         return true;
     }
@@ -499,7 +507,8 @@ static void doubt_opener(struct search *s)
 static enum owners prove(struct search *s)
 {
     doubt_opener(s);
-    if (is_held_as_here(s)) return OWNERS_HELD;
+    s->kcmp = has_kcmp(s);
+    if (s->kcmp && is_held_as_here(s)) return OWNERS_HELD;
     uint64_t last = last_pid(s), now;
     for (unsigned turn = 0; last; turn++, last = now) {
         enum verdict v = pass(s);

@@ -153,3 +153,8 @@ void real_load(void)
     errno = saved;
     loading = false;
 }
+
+void *real_optional(const char *name)
+{
+    return dlsym(RTLD_NEXT, name);
+}

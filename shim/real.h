@@ -26,6 +26,9 @@ extern _Atomic bool real_loaded;
 // in it (the loader's malloc may itself open sockets), system calls go straight to the kernel.
 void real_load(void);
 
+// What libc has by this name in every version from some on; NULL if not in this one. Not async-signal-safe.
+void *real_optional(const char *name);
+
 // The functions, looked up. Async-signal-safe once loaded.
 static inline const struct real *real(void)
 {

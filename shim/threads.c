@@ -2,10 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "procfs.h"
 #include "sys.h"
@@ -59,7 +57,8 @@ static const struct call_row {
 struct search {
     int fd;
     int tasks; // /proc/self/task
-    pid_t process, caller;
+    int mem;   // /proc/self/mem, once it is needed; -1
+    pid_t caller;
     struct blocked *found;
 };
 
@@ -68,19 +67,12 @@ struct waiting {
     uint64_t number, arg[6];
 };
 
-// Reads memory of this process that may be gone. process_vm_readv(2) is refused in some containers;
-// then /proc/self/mem does the same.
-static bool peek(const struct search *s, uint64_t from, void *to, size_t n)
+// Reads memory of this process that may be gone. Not by process_vm_readv(2), for which some filters of system
+// calls kill (firejail).
+static bool peek(struct search *s, uint64_t from, void *to, size_t n)
 {
-    struct iovec local = {to, n};
-    struct iovec remote = {(void *)(uintptr_t)from, n};
-    long got = sys_call6(SYS_process_vm_readv, s->process, (long)&local, 1, (long)&remote, 1, 0);
-    if (got != -EPERM && got != -ENOSYS) return got == (long)n;
-    int mem = procfs_open(s->tasks, "../mem");
-    if (mem < 0) return false;
-    got = sys_call4(SYS_pread64, mem, (long)to, (long)n, (long)from);
-    procfs_close(mem);
-    return got == (long)n;
+    if (s->mem < 0) s->mem = procfs_open(s->tasks, "../mem");
+    return s->mem >= 0 && sys_call4(SYS_pread64, s->mem, (long)to, (long)n, (long)from) == (long)n;
 }
 
 // Could this be an entry of a poll array? A futex or a sleep that was restarted shows the same call.
@@ -90,7 +82,7 @@ static bool is_plausible(const struct pollfd *p)
     return p->fd < 1 << 20 && !((unsigned short)p->events & ~events) && !p->revents;
 }
 
-static bool polls(const struct search *s, const struct waiting *w, bool doubtful)
+static bool polls(struct search *s, const struct waiting *w, bool doubtful)
 {
     struct pollfd entry[CHUNK];
     uint64_t n = w->arg[1];
@@ -114,7 +106,7 @@ static bool polls(const struct search *s, const struct waiting *w, bool doubtful
     return found;
 }
 
-static bool selects(const struct search *s, const struct waiting *w)
+static bool selects(struct search *s, const struct waiting *w)
 {
     const unsigned bits = 8 * sizeof(unsigned long), fd = (unsigned)s->fd;
     if ((int)w->arg[0] <= s->fd) return false;
@@ -127,7 +119,7 @@ static bool selects(const struct search *s, const struct waiting *w)
     return false;
 }
 
-static bool is_on(const struct search *s, const struct waiting *w, enum passing passing)
+static bool is_on(struct search *s, const struct waiting *w, enum passing passing)
 {
     switch (passing) {
     case ARG_0:
@@ -143,12 +135,21 @@ static bool is_on(const struct search *s, const struct waiting *w, enum passing 
     return false;
 }
 
-// Does the number mean the same file to that thread? Not if it has a descriptor table of its own
-// (unshare(CLONE_FILES)). Where kcmp(2) is not to be had, it is taken to.
-static bool is_same_file(const struct search *s, unsigned tid)
+static long link_of(const struct search *s, unsigned tid, char *text, size_t size)
 {
-    long ret = sys_call6(SYS_kcmp, s->caller, (long)tid, KCMP_FILE, s->fd, s->fd, 0);
-    return ret == 0 || ret == -EPERM || ret == -ENOSYS;
+    char path[40];
+    procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fd/"), (unsigned)s->fd, "");
+    return procfs_link(s->tasks, path, text, size);
+}
+
+// Does the number mean the same socket to that thread? Not if it has a descriptor table of its own
+// (unshare(CLONE_FILES)). Where that can't be told, it is taken to.
+static bool is_same_socket(const struct search *s, unsigned tid)
+{
+    char ours[32], theirs[32];
+    long n = link_of(s, tid, theirs, sizeof theirs);
+    if (n < 0) return n != -ENOENT;
+    return link_of(s, (unsigned)s->caller, ours, sizeof ours) < 0 || !strcmp(ours, theirs);
 }
 
 // "45 0x3 0x7ffe… 0x4 0x0 0x0 0x0 0xSP 0xPC"; "running"; or "-1 0xSP 0xPC", blocked outside of a call.
@@ -183,7 +184,7 @@ static void add(const struct search *s, unsigned tid, const struct call_row *row
 }
 
 // Returns whether the thread could be looked at.
-static bool look_at(const struct search *s, unsigned tid)
+static bool look_at(struct search *s, unsigned tid)
 {
     char path[24], line[LINE_BYTES];
     struct waiting w;
@@ -193,13 +194,13 @@ static bool look_at(const struct search *s, unsigned tid)
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const struct call_row *row = &calls[i];
         if ((uint64_t)row->number != w.number || !is_on(s, &w, (enum passing)row->passing)) continue;
-        if (is_same_file(s, tid)) add(s, tid, row);
+        if (is_same_socket(s, tid)) add(s, tid, row);
         break;
     }
     return true;
 }
 
-static void look_at_all(const struct search *s, uint64_t deadline_us)
+static void look_at_all(struct search *s, uint64_t deadline_us)
 {
     char buffer[LIST_BYTES];
     struct procfs_list list = {.fd = s->tasks, .buffer = buffer, .size = sizeof buffer};
@@ -223,7 +224,7 @@ uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
     struct search s = {
         .fd = fd,
         .tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task"),
-        .process = (pid_t)sys_call(SYS_getpid, 0, 0, 0),
+        .mem = -1,
         .caller = (pid_t)sys_call(SYS_gettid, 0, 0, 0),
         .found = b,
     };
@@ -231,6 +232,7 @@ uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
         b->known = true;
         look_at_all(&s, start_us + limit_us);
         procfs_close(s.tasks);
+        if (s.mem >= 0) procfs_close(s.mem);
     }
     return procfs_now_us() - start_us;
 }

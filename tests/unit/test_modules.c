@@ -68,6 +68,9 @@ static void assert_module(const struct module *m, const char *path, uintptr_t of
 static void test_program(void **state)
 {
     (void)state;
+#if __GLIBC_PREREQ(2, 35)
+    modules_use(_dl_find_object);
+#endif
     uintptr_t pc = address_of(modules_landmark);
     uintptr_t value = symbol_value("modules_landmark");
     if (!value) {

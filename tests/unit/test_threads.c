@@ -57,7 +57,7 @@ static void in_recv(struct sleeper *s)
 static void in_recvmsg(struct sleeper *s)
 {
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    recvmsg(s->fd, &m, 0);
+    (void)recvmsg(s->fd, &m, 0);
 }
 static void in_recvmmsg(struct sleeper *s)
 {
