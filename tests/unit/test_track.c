@@ -1,6 +1,8 @@
 // The table: duplicates, sharing, epoll sets, numbers used again; far beyond the descriptors of a process.
 #include "unit.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "track.h"
@@ -10,8 +12,8 @@ static const struct place there = {.pc = 0x2000, .tid = 2, .call = CALL_CLOSE};
 
 static void open_as(int fd, enum share share, bool cloexec)
 {
-    static uint64_t cookie;
-    struct opening o = {.place = here, .cookie = ++cookie, .kind = KIND_TCP, .share = share, .cloexec = cloexec};
+    static _Atomic uint64_t cookie;
+    struct opening o = {.place = here, .cookie = atomic_fetch_add(&cookie, 1) + 1, .kind = KIND_TCP, .share = share, .cloexec = cloexec};
     track_open(fd, &o);
 }
 
@@ -329,6 +331,39 @@ static void random_operations_agree_with_a_model(void **state)
         if (socket_of[i]) retire(i);
 }
 
+enum { THREADS = 4, RANGE = 64 };
+
+static void *hammer(void *arg)
+{
+    int low = 1000 + *(int *)arg * RANGE;
+    for (int round = 0; round < 3000; round++) {
+        int fd = low + round % RANGE;
+        struct retired r;
+        open_one(fd);
+        track_unpin(track_pin(fd), fd == low ? low + 1 : low, true);
+        track_unpin(track_pin(999), fd, true); // one socket that all of them duplicate
+        track_flags(999, SOCK_SHUT_RD);
+        track_retire(fd, &there, &r);
+        track_next(0, TRACK_FD_MAX);
+    }
+    return NULL;
+}
+
+static void threads_share_the_table(void **state)
+{
+    (void)state;
+    pthread_t thread[THREADS];
+    int number[THREADS];
+    open_one(999);
+    for (int i = 0; i < THREADS; i++) {
+        number[i] = i;
+        pthread_create(&thread[i], NULL, hammer, &number[i]);
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    for (int fd = track_next(1000, TRACK_FD_MAX); fd >= 0; fd = track_next(1000, TRACK_FD_MAX)) retire(fd);
+    assert_int_equal(retire(999).others, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +385,7 @@ int main(void)
         cmocka_unit_test(more_sets_than_are_listed),
         cmocka_unit_test(numbers_out_of_range_are_nothing),
         cmocka_unit_test(random_operations_agree_with_a_model),
+        cmocka_unit_test(threads_share_the_table),
         cmocka_unit_test(every_descriptor_up_to_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
