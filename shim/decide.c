@@ -94,14 +94,18 @@ static unsigned blocked_findings(const struct situation *s, const struct verdict
     if (!s->blocked || v->reason == REASON_DUPLICATED || v->reason == REASON_STALE ||
         v->reason == REASON_ALREADY_SHUT)
         return 0;
-    return 1u << (v->action == ACTION_NONE ? EVENT_LEFT_BLOCKED : EVENT_BLOCKED_THREADS);
+    // A unix socket knows no disconnect: its sender would wake only for a shutdown that the peer sees as EOF.
+    bool left = v->action == ACTION_NONE ||
+                (v->action == ACTION_ABORT && s->blocked_sending && !is_tcp(s->facts->kind));
+    return 1u << (left ? EVENT_LEFT_BLOCKED : EVENT_BLOCKED_THREADS);
 }
 
 void decide(const struct situation *s, const struct settings *set, struct verdict *v)
 {
     *v = (struct verdict){.reason = reason_to_leave(s, set)};
     if (v->reason == REASON_NONE) v->action = action_for(s, set);
-    v->disconnect = v->action == ACTION_ABORT && (s->blocked_sending || !s->blocked_known);
+    v->disconnect = v->action == ACTION_ABORT && is_tcp(s->facts->kind) &&
+                    (s->blocked_sending || !s->blocked_known);
     v->findings = 1u << EVENT_CLOSE;
     v->findings |= reset_findings(s) | blocked_findings(s, v);
 }

@@ -1,14 +1,15 @@
 // How ALONE is proven.
 //
 // Holding is inherited: a process that does not hold the socket at one moment never will, nor will its
-// children from then on, as long as nothing but fork shares it. So each process that could hold it needs to be
-// found without it once. That takes three things:
+// children from then on, as long as nothing but fork shares it. So each process that could hold it needs to
+// be found without it once. That takes three things:
 // - Its descriptors don't move while they are read (dup2 to a number that has been read, close of the other):
 //   none of its threads runs in that time. See quiet() and is_unchanged().
 // - Every descriptor table is read: threads can have one of their own (unshare(CLONE_FILES)).
 // - No process is missed because it is born behind the place where the listing of /proc is: the last process
 //   id that was given out is the same before and after one whole pass.
-// Whatever can't be done ends in HELD or UNKNOWN.
+// Whatever can't be done ends in HELD or UNKNOWN. Left out: two processes with one table between them
+// (clone(2), CLONE_FILES without CLONE_THREAD), which could take turns in moving a descriptor.
 #include "owners.h"
 
 #include <errno.h>
@@ -31,7 +32,9 @@
 #define STRANGERS_MAX 64 // remembered processes that do not descend from this one
 #define TICK_MS 10       // of a start time in /proc/PID/stat: USER_HZ is 100 on x86-64 and arm64
 #define NAP_US 100       // between two passes, doubled each time
-#define KERNEL_THREAD 0x200000 // PF_KTHREAD in the flags of /proc/PID/stat (include/linux/sched.h)
+// Of the flags in /proc/PID/stat (include/linux/sched.h):
+#define EXITING 0x4            // PF_EXITING
+#define KERNEL_THREAD 0x200000 // PF_KTHREAD
 
 enum verdict {
     CLEAN,    // does not hold it and never will
@@ -93,12 +96,12 @@ static bool same_file(const struct search *s, unsigned a, unsigned b, unsigned n
     return s->kcmp && sys_call6(SYS_kcmp, a, b, KCMP_FILE, n, n, 0) == 0;
 }
 
-// There are filters of system calls that kill for a kcmp(2), which few programs make (firejail): under a filter
-// it is not even tried.
-static bool has_kcmp(struct search *s)
+// There are filters of system calls that kill for a kcmp(2), which few programs make (firejail): under a
+// filter it is not even tried.
+static void find_kcmp(struct search *s)
 {
     s->kcmp = procfs_contains(s->proc, "self/status", "\nSeccomp:\t0\n", s->text, sizeof s->text) == 1;
-    return same_table(s, s->caller, s->caller);
+    s->kcmp = same_table(s, s->caller, s->caller);
 }
 
 // proc(5), /proc/PID/stat. The name in it may hold anything; the last ')' ends it.
@@ -194,7 +197,8 @@ static bool may_descend(struct search *s, unsigned parent)
 }
 
 // How often the thread has been given a CPU (Documentation/scheduler/sched-stats.rst, schedstat; the count
-// goes up in kernel/sched/stats.h sched_info_arrive). Returns it or -errno; 0: not counted here, or never yet.
+// goes up in kernel/sched/stats.h sched_info_arrive). Returns it or -errno; 0: not counted here, or never
+// yet.
 static int64_t read_runs(struct search *s, int dir, unsigned tid)
 {
     char path[24];
@@ -243,20 +247,21 @@ static bool is_unchanged(struct search *s, int dir)
     return true;
 }
 
-// An epoll set, or an io_uring with registered files, refers to the socket without a descriptor.
+// An epoll set, or an io_uring with registered files, refers to the socket without a descriptor. Those in the
+// caller's own table are no other holder.
 static enum verdict look_behind(struct search *s, int dir, unsigned tid, unsigned n, const char *link)
 {
     char path[40];
     bool epoll = !strcmp(link, "anon_inode:[eventpoll]"), ring = !strcmp(link, "anon_inode:[io_uring]");
     bool queue = !s->since_ms && !strncmp(link, "socket:", 7);
-    if (!epoll && !ring && !queue) return CLEAN;
+    if (!queue && (tid == s->caller || (!epoll && !ring))) return CLEAN;
     // A set that a child has with us by fork: what is taken out of it here is taken out of it there.
     if (epoll && same_file(s, s->caller, tid, n)) return CLEAN;
     procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fdinfo/"), n, "");
     if (queue) {
         // Descriptors in the queue of a unix socket: any of them may be ours (net/unix/af_unix.c).
         long got = procfs_read(dir, path, s->text, sizeof s->text);
-        if (got < 0) return is_gone(got) ? BUSY : OPAQUE;
+        if (got < 0) return !is_gone(got) ? OPAQUE : tid == s->caller ? CLEAN : BUSY;
         const char *at = strstr(s->text, "scm_fds: ");
         return at && strncmp(at, "scm_fds: 0\n", 11) ? UNPROVEN : CLEAN;
     }
@@ -270,9 +275,9 @@ static enum verdict look_at_descriptor(struct search *s, int dir, unsigned tid, 
     char name[12], link[64];
     procfs_path(name, n, "");
     long ret = procfs_link(fds, name, link, sizeof link);
-    if (is_gone(ret)) return BUSY;
+    if (is_gone(ret)) return tid == s->caller ? CLEAN : BUSY;
     if (ret < 0) return OPAQUE;
-    if (!strcmp(link, s->link)) return HOLDER;
+    if (!strcmp(link, s->link)) return tid == s->caller ? CLEAN : HOLDER;
     return look_behind(s, dir, tid, n, link);
 }
 
@@ -338,8 +343,10 @@ static enum verdict list_tasks(struct search *s, int dir)
 static enum verdict look_into_threads(struct search *s, int dir, unsigned pid)
 {
     enum verdict v = CLEAN;
-    if (count_threads(dir) == 1) s->task[0].tid = pid, s->tasks = 1;
-    else v = list_tasks(s, dir);
+    if (count_threads(dir) == 1)
+        s->task[0].tid = pid, s->tasks = 1;
+    else
+        v = list_tasks(s, dir);
     if (v != CLEAN) return v;
     enum verdict calm = quiet(s, dir);
     if (calm == CLEAN && count_threads(dir) != s->tasks) calm = BUSY;
@@ -348,6 +355,14 @@ static enum verdict look_into_threads(struct search *s, int dir, unsigned pid)
     if (v < calm) v = calm;
     if (v == CLEAN && !is_unchanged(s, dir)) v = BUSY;
     return v;
+}
+
+// A process that is about to end belongs to root for some moments (fs/proc/base.c task_dump_owner).
+static enum verdict reconsider(struct search *s, unsigned pid)
+{
+    struct process p;
+    long ret = read_process(s, pid, &p);
+    return is_gone(ret) || (!ret && p.flags & EXITING) ? BUSY : OPAQUE;
 }
 
 static enum verdict look_into(struct search *s, unsigned pid)
@@ -365,43 +380,48 @@ static enum verdict look_into(struct search *s, unsigned pid)
     bool dead = (p.state == 'Z' || p.state == 'X') && count_threads(dir) <= 1;
     enum verdict v = dead ? CLEAN : look_into_threads(s, dir, pid);
     procfs_close(dir);
-    return v;
+    return v == OPAQUE ? reconsider(s, pid) : v;
 }
 
-// Which threads of this process have a table of their own? Where kcmp(2) is not to be had, those that don't
-// show a marker that has just been put into ours.
-static enum verdict keep_parted(struct search *s, int dir)
+// Into text: what descriptor n is to that thread, which may be nothing (then "").
+static void link_of(int dir, unsigned tid, unsigned n, char *text, size_t size)
 {
-    char path[40], mine[64], theirs[64];
-    long marker = -1;
+    char path[40];
+    procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fd/"), n, "");
+    if (procfs_link(dir, path, text, size) < 0) text[0] = '\0';
+}
+
+// Lists the threads of this process that have a table of their own. Where kcmp(2) is not to be had, the
+// others show a marker that has just been put into ours. *listed: how many threads there are.
+static enum verdict list_parted(struct search *s, int dir, unsigned *listed)
+{
+    struct procfs_list list = {.fd = dir, .buffer = s->threads, .size = sizeof s->threads};
+    char mine[32] = "", theirs[32];
+    unsigned tid;
+    int ret, marker = -1;
     if (!s->kcmp) {
-        marker = sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (marker < 0) return OPAQUE;
-        procfs_path(procfs_put(procfs_put_number(path, s->caller, 10), "/fd/"), (unsigned)marker, "");
-        if (procfs_link(dir, path, mine, sizeof mine) < 0) mine[0] = '\0';
+        marker = (int)sys_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (marker < 0) return UNPROVEN;
+        link_of(dir, s->caller, (unsigned)marker, mine, sizeof mine);
     }
-    unsigned kept = 0;
-    for (unsigned i = 0; i < s->tasks && !is_late(s); i++) {
-        unsigned tid = s->task[i].tid;
-        bool shares = tid == s->caller || (marker < 0 && same_table(s, s->caller, tid));
-        if (!shares && marker >= 0) {
-            procfs_path(procfs_put(procfs_put_number(path, tid, 10), "/fd/"), (unsigned)marker, "");
-            shares = procfs_link(dir, path, theirs, sizeof theirs) > 0 && !strcmp(mine, theirs);
-        }
-        if (!shares) s->task[kept++].tid = tid;
+    s->tasks = *listed = 0;
+    while ((ret = procfs_next(&list, &tid)) > 0 && s->tasks < TASKS_MAX && !is_late(s)) {
+        ++*listed;
+        if (tid == s->caller || same_table(s, s->caller, tid)) continue;
+        if (marker >= 0) link_of(dir, tid, (unsigned)marker, theirs, sizeof theirs);
+        if (marker < 0 || !mine[0] || strcmp(mine, theirs)) s->task[s->tasks++].tid = tid;
     }
-    s->tasks = kept;
-    if (marker >= 0) procfs_close((int)marker);
-    return s->late ? BUSY : CLEAN;
+    if (marker >= 0) procfs_close(marker);
+    if (s->late) return BUSY;
+    return ret ? UNPROVEN : CLEAN;
 }
 
 static enum verdict look_into_ourselves(struct search *s)
 {
+    unsigned listed;
     int dir = procfs_open_directory(s->proc, "self/task");
-    if (dir < 0) return OPAQUE;
-    enum verdict v = list_tasks(s, dir);
-    unsigned listed = s->tasks;
-    if (v == CLEAN) v = keep_parted(s, dir);
+    if (dir < 0) return UNPROVEN;
+    enum verdict v = list_parted(s, dir, &listed);
     if (v == CLEAN && s->tasks) {
         enum verdict calm = quiet(s, dir);
         if (calm == CLEAN && count_threads(dir) != listed) calm = BUSY;
@@ -409,6 +429,7 @@ static enum verdict look_into_ourselves(struct search *s)
         if (v < calm) v = calm;
         if (v == CLEAN && !is_unchanged(s, dir)) v = BUSY;
     }
+    if (v == CLEAN && !s->since_ms) v = look_at_table(s, dir, s->caller);
     procfs_close(dir);
     return v;
 }
@@ -426,6 +447,12 @@ static uint64_t last_pid(struct search *s)
     return procfs_number(&at, 10, &pid) ? pid : 0;
 }
 
+// Time that runs out in the middle of a process is not that process's fault.
+static void blame(struct search *s, unsigned pid, enum verdict v)
+{
+    if (v > BUSY || (v == BUSY && !s->late)) s->culprit = pid;
+}
+
 // Looks into every process that is not settled yet. Returns the worst; s->culprit is the process it was.
 static enum verdict pass(struct search *s)
 {
@@ -439,13 +466,13 @@ static enum verdict pass(struct search *s)
         if (n >= PIDS) return UNPROVEN;
         if (n == s->self || (s->settled[n / 64] >> n % 64 & 1)) continue;
         enum verdict v = look_into(s, n);
+        blame(s, n, v);
         if (v == CLEAN) s->settled[n / 64] |= 1ull << n % 64;
-        else s->culprit = n;
         if (v > BUSY) return v;
         if (v > all) all = v;
     }
     enum verdict v = ret < 0 ? UNPROVEN : look_into_ourselves(s);
-    if (v != CLEAN) s->culprit = s->self;
+    blame(s, s->self, v);
     return v > all ? v : all;
 }
 
@@ -475,8 +502,8 @@ static bool is_all_visible(struct search *s)
     return procfs_contains(s->proc, "self/mountinfo", "hidepid=", s->text, sizeof s->text) == 0;
 }
 
-// Is /proc of our process namespace, and loadavg the kernel's own (lxcfs has one that lags behind)? In a /proc of
-// another namespace "self" is missing or another number; kcmp(2) and loadavg know only our own.
+// Is /proc of our process namespace, and loadavg the kernel's own (lxcfs has one that lags behind)? In a
+// /proc of another namespace "self" is missing or another number; kcmp(2) and loadavg know only our own.
 static bool is_our_proc(struct search *s)
 {
     struct statfs fs = {0};
@@ -496,8 +523,8 @@ static void nap(struct search *s, unsigned turn)
     sys_call(SYS_nanosleep, (long)&t, 0, 0);
 }
 
-// A process that is younger than the socket has not opened it, whatever the caller believes: it has it by fork,
-// and the process that opened it may be any older one.
+// A process that is younger than the socket has not opened it, whatever the caller believes: it has it by
+// fork, and the process that opened it may be any older one.
 static void doubt_opener(struct search *s)
 {
     struct process p;
@@ -507,7 +534,7 @@ static void doubt_opener(struct search *s)
 static enum owners prove(struct search *s)
 {
     doubt_opener(s);
-    s->kcmp = has_kcmp(s);
+    find_kcmp(s);
     if (s->kcmp && is_held_as_here(s)) return OWNERS_HELD;
     uint64_t last = last_pid(s), now;
     for (unsigned turn = 0; last; turn++, last = now) {

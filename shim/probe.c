@@ -140,8 +140,8 @@ static bool byte_is_a_hint(int fd)
 
 // What close resets for is the bytes in the receive queue behind copied_seq (net/ipv4/tcp.c __tcp_close;
 // RFC 2525 section 2.17), whatever either side has shut down, but nothing in state CLOSED. SIOCINQ counts
-// the same bytes (tcp_inq): without the peer's FIN; with what was received while another thread was inside the
-// socket, since it waits for that thread; without what came out of order, which resets nothing.
+// the same bytes (tcp_inq): without the peer's FIN; with what was received while another thread was inside
+// the socket, since it waits for that thread; without what came out of order, which resets nothing.
 static int64_t tcp_unread(int fd, enum tcp_state state)
 {
     int64_t n = amount(fd, SIOCINQ);
@@ -150,7 +150,8 @@ static int64_t tcp_unread(int fd, enum tcp_state state)
     return or_unknown(n);
 }
 
-// SIOCOUTQ counts our FIN as a byte until it is acknowledged (write_seq in net/ipv4/tcp_output.c tcp_send_fin).
+// SIOCOUTQ counts our FIN as a byte until it is acknowledged (write_seq in net/ipv4/tcp_output.c
+// tcp_send_fin).
 static int64_t tcp_unsent(int fd, enum tcp_state state)
 {
     int64_t n = amount(fd, SIOCOUTQ);
@@ -171,10 +172,10 @@ static void ask_tcp(int fd, struct facts *f)
 }
 
 // Close gives the peer ECONNRESET if the receive queue is not empty (net/unix/af_unix.c unix_release_sock).
-// SIOCINQ counts that queue, and refuses for a listener alone (unix_inq_len). It may count a byte that was sent
-// with MSG_OOB and is gone already: then poll says that there is nothing to read. POLLHUP is a closed peer or
-// a shutdown of both directions by either side: only sock_diag tells which. Where it can't, the peer counts
-// as gone: a reset that nobody sees is not told.
+// SIOCINQ counts that queue, and refuses for a listener alone (unix_inq_len). It may count a byte that was
+// sent with MSG_OOB and is gone already: then poll says that there is nothing to read. POLLHUP is a closed
+// peer or a shutdown of both directions by either side: only sock_diag tells which. Where it can't, the peer
+// counts as gone: a reset that nobody sees is not told.
 static void ask_unix(int fd, struct facts *f)
 {
     int64_t n = amount(fd, SIOCINQ);
@@ -182,9 +183,12 @@ static void ask_unix(int fd, struct facts *f)
     f->unread = or_unknown(n);
     if (n == 0 || (n < 0 && !f->listening)) return;
     short events = events_now(fd);
-    if (f->listening) f->backlog = (events & POLLIN) ? diag_unix_backlog(probe_inode(fd), f->cookie) : 0;
-    else if (!(events & POLLIN)) f->unread = 0;
-    else f->peer_gone = (events & POLLHUP) && diag_unix_peer_gone(probe_inode(fd), f->cookie);
+    if (f->listening)
+        f->backlog = (events & POLLIN) ? diag_unix_backlog(probe_inode(fd), f->cookie) : 0;
+    else if (!(events & POLLIN))
+        f->unread = 0;
+    else
+        f->peer_gone = (events & POLLHUP) && diag_unix_peer_gone(probe_inode(fd), f->cookie);
 }
 
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)

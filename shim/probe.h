@@ -46,12 +46,12 @@ struct facts {
     uint64_t cookie; // SO_COOKIE, the identity of the socket; 0 if the kernel has none
     enum kind kind;
     enum tcp_state state;
-    bool listening;     // it accepts connections (TCP, unix or vsock)
-    bool linger_reset;  // TCP: SO_LINGER is on with 0 s
-    bool peer_gone;     // unix: bytes are unread, but the peer is closed, so that no one sees a reset
-    int64_t unread;     // bytes received and not read, for datagrams those of the next one; or UNKNOWN
-    int64_t unsent;     // TCP: bytes of ours that the peer has not acknowledged; or UNKNOWN
-    int64_t backlog;    // a listener's connections that no one accepted; or UNKNOWN
+    bool listening;    // it accepts connections (TCP, unix or vsock)
+    bool linger_reset; // TCP: SO_LINGER is on with 0 s
+    bool peer_gone;    // unix: bytes are unread, but the peer is closed, so that no one sees a reset
+    int64_t unread;    // bytes received and not read, for datagrams those of the next one; or UNKNOWN
+    int64_t unsent;    // TCP: bytes of ours that the peer has not acknowledged; or UNKNOWN
+    int64_t backlog;   // a listener's connections that no one accepted; or UNKNOWN
     struct address local, peer;
 };
 
@@ -85,7 +85,8 @@ void probe_addresses(int fd, struct facts *f);
 // Is fd open? (F_GETFD.) Async-signal-safe, no lock.
 bool probe_is_open(int fd);
 
-// The inode number of the socket behind fd, by which /proc/PID/fd shows it ("socket:[N]"); 0 if fd is not a socket.
+// The inode number of the socket behind fd, by which /proc/PID/fd shows it ("socket:[N]"); 0 if fd is not a
+// socket.
 uint64_t probe_inode(int fd);
 
 // The name of a kind ("tcp6"), of a state ("close-wait"; "" if unknown); and whether shutdown wakes

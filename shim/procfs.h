@@ -29,8 +29,8 @@ int procfs_contains(int dir, const char *path, const char *pattern, char *text, 
 
 // The entries of a directory whose names are numbers: processes, threads, descriptors. Others are skipped.
 struct procfs_list {
-    int fd;          // the directory, opened by the caller
-    char *buffer;    // of size bytes, at least 320
+    int fd;       // the directory, opened by the caller
+    char *buffer; // of size bytes, at least 320
     unsigned size;
     unsigned at, end; // 0 to begin with
 };

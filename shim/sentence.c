@@ -150,6 +150,8 @@ static void say_why_left(struct line *l, const struct finding *f)
         line_text(l, ": shutdown does not wake threads on a socket of this kind (");
         line_text(l, kind_name(f->facts->kind));
         line_text(l, ")");
+    } else if (f->acted && f->action == ACTION_ABORT) {
+        line_text(l, ": only a shutdown that the peer would see as EOF wakes a sender on a unix socket");
     } else if (f->acted && f->holder > 0) {
         line_text(l, ": process ");
         line_signed(l, f->holder);

@@ -226,16 +226,16 @@ static long write_terminal(const struct iovec *part, int parts)
     return n;
 }
 
-static bool is_terminal(void)
+static bool is_terminal(const struct identity *file)
 {
     unsigned device;
-    return sink.file.type == S_IFCHR && sys_call(SYS_ioctl, STDERR_FILENO, TIOCGDEV, (long)&device) == 0;
+    return file->type == S_IFCHR && sys_call(SYS_ioctl, STDERR_FILENO, TIOCGDEV, (long)&device) == 0;
 }
 
 // A pipe, FIFO or device that we share with the program and must not switch to O_NONBLOCK.
-static long write_borrowed(const struct iovec *part, int parts)
+static long write_borrowed(const struct identity *file, const struct iovec *part, int parts)
 {
-    if (is_terminal()) return write_terminal(part, parts);
+    if (is_terminal(file)) return write_terminal(part, parts);
     long n = write_quietly(STDERR_FILENO, part, parts, RWF_NOWAIT);
     if (n != -EOPNOTSUPP && n != -ENOSYS && n != -EINVAL) return n;
     // A pipe that is writable has room for PIPE_BUF bytes, and takes no less at once (pipe(7)).
@@ -251,17 +251,18 @@ static long write_socket(struct iovec *part, int parts)
     return sys_call(SYS_sendmsg, STDERR_FILENO, (long)&message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-static long write_stderr(struct iovec *part, int parts)
+// file: what stderr is, if it is to be written to.
+static long write_stderr(const struct identity *file, struct iovec *part, int parts)
 {
-    if (!is_still(STDERR_FILENO, &sink.file)) return -EBADF;
-    switch (sink.file.type) {
+    if (!is_still(STDERR_FILENO, file)) return -EBADF;
+    switch (file->type) {
     case S_IFREG:
         return write_quietly(STDERR_FILENO, part, parts, 0);
     case S_IFSOCK:
         return write_socket(part, parts);
     case S_IFIFO:
     case S_IFCHR:
-        return write_borrowed(part, parts);
+        return write_borrowed(file, part, parts);
     default:
         return -EBADF; // a directory, an eventfd: nothing that takes lines
     }
@@ -289,12 +290,23 @@ bool sink_write(const char *line, size_t n)
     struct iovec part[2] = {{(char[]){'\n'}, 1}, {(char *)(uintptr_t)line, n}};
     const int skip = !sink.torn;
     const size_t whole = n + (sink.torn ? 1 : 0);
-    long written =
-        sink.to == LOG_STDERR ? write_stderr(part + skip, 2 - skip) : write_file(part + skip, 2 - skip);
+    long written = sink.to == LOG_STDERR ? write_stderr(&sink.file, part + skip, 2 - skip)
+                                         : write_file(part + skip, 2 - skip);
     const bool done = written == (long)whole;
     if (written > 0) sink.torn = !done;
     lock_give(&sink.lock);
     return done;
+}
+
+void sink_complain(const char *line, size_t n)
+{
+    const uint64_t all = UINT64_MAX;
+    uint64_t before = 0;
+    const struct identity now = identity_fd(STDERR_FILENO);
+    struct iovec part = {(char *)(uintptr_t)line, n};
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all);
+    write_stderr(&now, &part, 1);
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before);
 }
 
 int sink_fd(void)

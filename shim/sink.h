@@ -25,6 +25,11 @@ int sink_open(const struct settings *s);
 // caller blocks SIGPIPE and SIGXFSZ (guard.h).
 bool sink_write(const char *line, size_t n);
 
+// One whole line with its newline to stderr, whatever PRECLOSE_LOG says: for what is wrong in the settings,
+// before sink_open. As careful as sink_write, and blocks signals itself. What can't be written is dropped.
+// Async-signal-safe, no lock.
+void sink_complain(const char *line, size_t n);
+
 // The descriptor that the sink keeps for itself, or -1 (stderr is the program's). Async-signal-safe, no lock.
 int sink_fd(void);
 

@@ -59,6 +59,7 @@ struct search {
     int tasks; // /proc/self/task
     int mem;   // /proc/self/mem, once it is needed; -1
     pid_t caller;
+    char link[32]; // what fd is to the caller ("socket:[INODE]"), once it is needed; ""
     struct blocked *found;
 };
 
@@ -113,8 +114,10 @@ static bool selects(struct search *s, const struct waiting *w)
     for (unsigned set = 1; set <= 3; set++) {
         unsigned long word;
         if (!w->arg[set]) continue;
-        if (!peek(s, w->arg[set] + fd / bits * sizeof word, &word, sizeof word)) s->found->known = false;
-        else if (word >> fd % bits & 1) return true;
+        if (!peek(s, w->arg[set] + fd / bits * sizeof word, &word, sizeof word))
+            s->found->known = false;
+        else if (word >> fd % bits & 1)
+            return true;
     }
     return false;
 }
@@ -144,12 +147,13 @@ static long link_of(const struct search *s, unsigned tid, char *text, size_t siz
 
 // Does the number mean the same socket to that thread? Not if it has a descriptor table of its own
 // (unshare(CLONE_FILES)). Where that can't be told, it is taken to.
-static bool is_same_socket(const struct search *s, unsigned tid)
+static bool is_same_socket(struct search *s, unsigned tid)
 {
-    char ours[32], theirs[32];
+    char theirs[sizeof s->link];
     long n = link_of(s, tid, theirs, sizeof theirs);
     if (n < 0) return n != -ENOENT;
-    return link_of(s, (unsigned)s->caller, ours, sizeof ours) < 0 || !strcmp(ours, theirs);
+    if (!s->link[0] && link_of(s, (unsigned)s->caller, s->link, sizeof s->link) < 0) return true;
+    return !strcmp(s->link, theirs);
 }
 
 // "45 0x3 0x7ffe… 0x4 0x0 0x0 0x0 0xSP 0xPC"; "running"; or "-1 0xSP 0xPC", blocked outside of a call.
@@ -209,8 +213,10 @@ static void look_at_all(struct search *s, uint64_t deadline_us)
     while ((ret = procfs_next(&list, &tid)) > 0) {
         if ((pid_t)tid == s->caller) continue;
         if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= deadline_us) break;
-        if (look_at(s, tid)) seen++;
-        else failed++;
+        if (look_at(s, tid))
+            seen++;
+        else
+            failed++;
     }
     // A thread that has ended meanwhile can't be read, and is not blocked. Where none can be read the file
     // is not for us (a process that dropped its privileges: prctl(2), PR_SET_DUMPABLE), or not there.

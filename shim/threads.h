@@ -18,17 +18,17 @@ struct blocked_thread {
 };
 
 struct blocked {
-    bool known;       // false: the scan could not be made or was not finished; n is then a lower bound
-    bool sending;     // at least one is blocked sending
-    unsigned n;       // how many threads are blocked on the descriptor
+    bool known;   // false: the scan could not be made or was not finished; n is then a lower bound
+    bool sending; // at least one is blocked sending
+    unsigned n;   // how many threads are blocked on the descriptor
     struct blocked_thread thread[THREADS_TOLD]; // the first of them
 };
 
 // Looks for threads of this process, other than the caller, that are blocked in a call on fd: reading,
 // writing, accepting, connecting, or waiting in poll, ppoll, select or pselect with fd among the
 // descriptors (their arrays are read from /proc/self/mem, since they may be gone). epoll_wait is not a call
-// on fd. A thread to which the number means another socket, in a descriptor table of its own, is left out. One
-// that was left blocked on a socket that had the number before cannot be told from one on this socket.
+// on fd. A thread to which the number means another socket, in a descriptor table of its own, is left out.
+// One that was left blocked on a socket that had the number before cannot be told from one on this socket.
 // Not known in a process that has dropped its privileges without exec: its own files in /proc are not for it
 // (prctl(2), PR_SET_DUMPABLE). Stops after limit_us microseconds (CLOCK_MONOTONIC) and says so in known.
 // Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.

@@ -26,8 +26,6 @@ if os.uname().machine == 'x86_64':
 # The name of a route in findings: the call itself, whoever made it.
 ROUTE_CALL = {route: route.removeprefix('sys_').removeprefix('__') for route in ROUTES}
 
-WARNINGS = ['blocked-threads', 'left-blocked', 'unread-reset', 'backlog-reset', 'double-close', 'use-after-close']
-
 LIB = BIN = None  # absolute paths, set by main()
 SCRATCH = None    # a directory of the running test's own
 TESTS = []        # (name, function without arguments, deadline in seconds)
@@ -117,7 +115,7 @@ def environment(lib, settings):
 
 
 def run(argv, lib=True, settings=None, timeout=40, **options):
-    """Runs a program; with the library every finding goes to a log of this run as JSON, unless settings say else."""
+    """Runs a program; with the library every finding goes to a log of this run as JSON, or as settings say."""
     log = tempfile.mktemp(prefix='log-', dir=SCRATCH)
     wanted = {'LOG': log, 'FORMAT': 'json', 'LEVEL': 'info', 'RATE': '0', 'REPORT': 'never'} | (settings or {})
     try:

@@ -39,7 +39,15 @@ def unread():
     equal((finding['action'], finding['unread']), ('abort', 3), 'action and unread')
 
 
-@test('abort/unread/blocked-sender')
+@test('abort/unread/blocked-sender/unix')
+def unread_blocked_unix():
+    """A unix socket has no disconnect: its sender stays, since what would wake it would be an EOF to the peer."""
+    done = victim('wake', row='unix-stream-send', unread=6, settings=RESET)
+    equal(done['woken'], 'no', f'woken ({done.told()})')
+    equal(done.one('left-blocked')['action'], 'abort', 'action')
+
+
+@test('abort/unread/blocked-sender/tcp')
 def unread_blocked():
     done = victim('wake', row='tcp-send', unread=6, settings=RESET)
     equal(done['woken'], 'yes', f'woken ({done.told()})')

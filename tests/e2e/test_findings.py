@@ -6,8 +6,8 @@ import re
 
 from lib import ROUTE_CALL, ROUTES, check, cookie, equal, function_at, need_root, test, victim
 
-KINDS = {'tcp': 'tcp', 'tcp6': 'tcp6', 'listener': 'tcp', 'unix-listener': 'unix-stream', 'unix-stream': 'unix-stream',
-         'unix-seqpacket': 'unix-seqpacket', 'unix-dgram': 'unix-dgram', 'udp': 'udp', 'udp-unbound': 'udp',
+KINDS = {'tcp': 'tcp', 'tcp6': 'tcp6', 'listener': 'tcp', 'unix-listener': 'unix-stream',
+         'unix-stream': 'unix-stream', 'unix-seqpacket': 'unix-seqpacket', 'unix-dgram': 'unix-dgram', 'udp': 'udp', 'udp-unbound': 'udp',
          'udp6-unbound': 'udp6', 'netlink': 'netlink', 'packet': 'packet', 'tcp-unconnected': 'tcp'}
 
 
@@ -132,7 +132,8 @@ def unread_close_wait(peer, unread):
     equal(len(done.findings('unread-reset')), int(known['abort_close']), 'findings, as the kernel counted resets')
 
 
-@test('findings/no-unread-reset/{what}', what=['peer-reset', 'both-closed', 'udp', 'duplicated', 'held-by-a-child'])
+@test('findings/no-unread-reset/{what}',
+      what=['peer-reset', 'both-closed', 'udp', 'duplicated', 'held-by-a-child'])
 def no_unread_reset(what):
     """Bytes are unread, but nothing is reset by the close."""
     done, known = state(unread=3, **{
@@ -163,7 +164,8 @@ def backlog_reset():
     equal(known['resets'], '4', 'resets')
     finding = done.one('backlog-reset')
     same_socket(finding, known)
-    equal((finding['level'], finding['backlog'], finding['state']), ('warning', 4, 'listen'), 'level, backlog, state')
+    equal((finding['level'], finding['backlog'], finding['state']), ('warning', 4, 'listen'),
+          'level, backlog and state')
     check(re.search(r'\b4\b', finding['text']), f'text: {finding["text"]}')
 
 
@@ -258,11 +260,11 @@ def left_by_setting():
 @test('findings/all-fields-known')
 def fields():
     """Nothing is in a line that the contract does not name."""
-    names = {'time', 'pid', 'comm', 'level', 'event', 'fd', 'cookie', 'type', 'state', 'local', 'peer', 'unread', 'unsent',
-             'backlog', 'age_ms', 'close_wait_ms', 'blocked_ms', 'action', 'reason', 'threads', 'opened', 'closed',
-             'counts', 'text'}
-    for done in (state(unread=3)[0], state(family='listener', backlog=1)[0], victim('wake'), victim('double-close'),
-                 victim('use-after-close')):
+    names = {'time', 'pid', 'comm', 'level', 'event', 'fd', 'cookie', 'type', 'state', 'local', 'peer',
+             'unread', 'unsent', 'backlog', 'age_ms', 'close_wait_ms', 'blocked_ms', 'action', 'reason',
+             'threads', 'opened', 'closed', 'counts', 'text'}
+    for done in (state(unread=3)[0], state(family='listener', backlog=1)[0], victim('wake'),
+                 victim('double-close'), victim('use-after-close')):
         for finding in done.findings():
             check(set(finding) <= names, f'unknown fields {set(finding) - names} in {finding}')
             for key in ('time', 'pid', 'comm', 'level', 'event', 'text'):
@@ -276,8 +278,8 @@ def text_format():
     done = victim('state', unread=3, settings={'FORMAT': 'text', 'LEVEL': 'warning'})
     lines = done.log.splitlines()
     equal(len(lines), 1, 'lines')
-    check(re.match(r'preclose: warning: unread-reset: fd \d+ tcp 127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+ closed with 3 bytes '
-                   r'unread', lines[0]), f'line: {lines[0]}')
+    check(re.match(r'preclose: warning: unread-reset: fd \d+ tcp 127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+ '
+                   r'closed with 3 bytes unread', lines[0]), f'line: {lines[0]}')
     keys = [key for key in re.findall(r'(?<=\s)([a-z_]+)=', lines[0]) if key in json_keys]
     wanted = [key for key in json_keys if key in keys]
     equal(keys, wanted, 'order of the keys')
@@ -288,7 +290,8 @@ def text_format():
 LOGFMT = r'(?: [a-z_.]+=(?:"(?:[^"\\\\]|\\\\.)*"|[^ "=]*))+'
 
 
-@test('findings/text-format/{scenario}', scenario=['state', 'wake', 'double-close', 'use-after-close', 'repeat', 'prove'])
+@test('findings/text-format/{scenario}',
+      scenario=['state', 'wake', 'double-close', 'use-after-close', 'repeat', 'prove'])
 def text_lines(scenario):
     """Every line: what, a sentence, then nothing but key=value to its end."""
     parameters = {'state': {'unread': 3, 'linger': 0}, 'prove': {'holder': 'child'}}.get(scenario, {})
@@ -296,7 +299,8 @@ def text_lines(scenario):
     lines = done.log.splitlines()
     check(lines, 'no lines')
     for line in lines:
-        check(re.match(r'preclose: (info|notice|warning): [a-z-]+: .*?[^ ]' + LOGFMT + r'\Z', line), f'line: {line}')
+        check(re.match(r'preclose: (info|notice|warning): [a-z-]+: .*?[^ ]' + LOGFMT + r'\Z', line),
+              f'line: {line}')
         check(re.search(r' time=\S+Z pid=\d+ comm=victim\b', line), f'no time, pid and comm: {line}')
 
 

@@ -192,8 +192,9 @@ def several():
     equal(len(done.err.splitlines()), 3, f'lines: {done.err!r}')
 
 
-@test('settings/good/{setting}', setting=['SHUTDOWN=blocked', 'UNREAD=reset', 'FORMAT=json', 'LEVEL=notice', 'RATE=0',
-                                          'RATE=100', 'REPORT=auto', 'ONLY=*', 'ONLY=a,b'])
+@test('settings/good/{setting}',
+      setting=['SHUTDOWN=blocked', 'UNREAD=reset', 'FORMAT=json', 'LEVEL=notice', 'RATE=0', 'RATE=100',
+               'REPORT=auto', 'ONLY=*', 'ONLY=a,b'])
 def good(setting):
     key, value = setting.split('=')
     equal(victim('none', settings={key: value}).err, '', 'stderr')

@@ -38,24 +38,27 @@ OTHER_CALLS = {
     'tcp-sendmsg': [('-1', 'EPIPE')],
     'tcp-sendmmsg': [('-1', 'EPIPE')],
     'tcp-sendfile': [('-1', 'EPIPE')],
+    'unix-stream-send': [('-1', 'EPIPE')],
     'tcp-connect': [('-1', 'ECONNRESET'), ('-1', 'ECONNABORTED')],
     'listener-accept4': [('-1', 'EINVAL')],
 }
-TYPE = {'tcp': 'tcp', 'tcp6': 'tcp6', 'listener': 'tcp', 'unix-listener': 'unix-stream', 'unix-stream': 'unix-stream',
-        'unix-seqpacket': 'unix-seqpacket', 'unix-dgram': 'unix-dgram', 'udp': 'udp', 'udp-unbound': 'udp',
+TYPE = {'tcp': 'tcp', 'tcp6': 'tcp6', 'listener': 'tcp', 'unix-listener': 'unix-stream',
+        'unix-stream': 'unix-stream', 'unix-seqpacket': 'unix-seqpacket', 'unix-dgram': 'unix-dgram', 'udp': 'udp', 'udp-unbound': 'udp',
         'udp6-unbound': 'udp6'}
 
 
 def named_thread(finding, done):
     """The finding names the thread that the victim knows to be blocked."""
-    equal(finding.get('threads'), [{'tid': int(done['tid']), 'name': done['name'], 'call': done['call']}], 'threads')
+    equal(finding.get('threads'), [{'tid': int(done['tid']), 'name': done['name'], 'call': done['call']}],
+          'threads')
 
 
 @test('wake/{row}/{route}', row=WOKEN, route=ROUTES)
 def wake(row, route):
     done = victim('wake', row=row, route=route)
     equal(done['woken'], 'yes', f'woken ({done.told()})')
-    check((done['result'], done['error']) in (WOKEN | OTHER_CALLS)[row], f'the call returned {done["result"]} {done["error"]}')
+    result = done['result'], done['error']
+    check(result in (WOKEN | OTHER_CALLS)[row], f'the call returned {result}')
     equal(done['errno'], 'kept', 'errno of the let-go')
     equal(done['released'], 'yes', 'released')
     if 'peer' in done.values:

@@ -106,15 +106,13 @@ static const struct scenario {
 
 static int list(void)
 {
-    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
-        puts(scenarios[i].name);
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) puts(scenarios[i].name);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && is(argv[1], "--list"))
-        return list();
+    if (argc == 2 && is(argv[1], "--list")) return list();
     if (argc < 2) {
         fputs("usage: victim NAME [key=value...] | victim --list\n", stderr);
         return 2;

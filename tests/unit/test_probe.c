@@ -164,32 +164,19 @@ static const struct life {
     int unread;
     bool linger_reset;
 } lives[] = {
-    {"", TCP_STATE_ESTABLISHED, 0, false},
-    {"w", TCP_STATE_ESTABLISHED, 3, false},
-    {"wR", TCP_STATE_ESTABLISHED, 2, false},
-    {"wA", TCP_STATE_ESTABLISHED, 0, false},
-    {"f", TCP_STATE_CLOSE_WAIT, 0, false},
-    {"wf", TCP_STATE_CLOSE_WAIT, 3, false},
-    {"wfA", TCP_STATE_CLOSE_WAIT, 0, false},
-    {"wc", TCP_STATE_CLOSE_WAIT, 3, false},
-    {"wr", TCP_STATE_CLOSED, 3, false},
-    {"wD", TCP_STATE_ESTABLISHED, 3, false},
-    {"Dw", TCP_STATE_ESTABLISHED, 3, false},
-    {"Ww", TCP_STATE_FIN_WAIT2, 3, false},
-    {"wWD", TCP_STATE_FIN_WAIT2, 3, false},
-    {"o", TCP_STATE_ESTABLISHED, 1, false},
-    {"oO", TCP_STATE_ESTABLISHED, 1, false},
-    {"oN", TCP_STATE_ESTABLISHED, 0, false},
-    {"Io", TCP_STATE_ESTABLISHED, 1, false},
-    {"IoR", TCP_STATE_ESTABLISHED, 0, false},
-    {"wo", TCP_STATE_ESTABLISHED, 3, false},
-    {"woA", TCP_STATE_ESTABLISHED, 1, false},
-    {"woAO", TCP_STATE_ESTABLISHED, 1, false},
-    {"owA", TCP_STATE_ESTABLISHED, 0, false},
-    {"oc", TCP_STATE_CLOSE_WAIT, 1, false},
-    {"L", TCP_STATE_ESTABLISHED, 0, true},
-    {"Lw", TCP_STATE_ESTABLISHED, 3, true},
-    {"LfW", TCP_STATE_CLOSED, 0, true},
+    {"", TCP_STATE_ESTABLISHED, 0, false},     {"w", TCP_STATE_ESTABLISHED, 3, false},
+    {"wR", TCP_STATE_ESTABLISHED, 2, false},   {"wA", TCP_STATE_ESTABLISHED, 0, false},
+    {"f", TCP_STATE_CLOSE_WAIT, 0, false},     {"wf", TCP_STATE_CLOSE_WAIT, 3, false},
+    {"wfA", TCP_STATE_CLOSE_WAIT, 0, false},   {"wc", TCP_STATE_CLOSE_WAIT, 3, false},
+    {"wr", TCP_STATE_CLOSED, 3, false},        {"wD", TCP_STATE_ESTABLISHED, 3, false},
+    {"Dw", TCP_STATE_ESTABLISHED, 3, false},   {"Ww", TCP_STATE_FIN_WAIT2, 3, false},
+    {"wWD", TCP_STATE_FIN_WAIT2, 3, false},    {"o", TCP_STATE_ESTABLISHED, 1, false},
+    {"oO", TCP_STATE_ESTABLISHED, 1, false},   {"oN", TCP_STATE_ESTABLISHED, 0, false},
+    {"Io", TCP_STATE_ESTABLISHED, 1, false},   {"IoR", TCP_STATE_ESTABLISHED, 0, false},
+    {"wo", TCP_STATE_ESTABLISHED, 3, false},   {"woA", TCP_STATE_ESTABLISHED, 1, false},
+    {"woAO", TCP_STATE_ESTABLISHED, 1, false}, {"owA", TCP_STATE_ESTABLISHED, 0, false},
+    {"oc", TCP_STATE_CLOSE_WAIT, 1, false},    {"L", TCP_STATE_ESTABLISHED, 0, true},
+    {"Lw", TCP_STATE_ESTABLISHED, 3, true},    {"LfW", TCP_STATE_CLOSED, 0, true},
 };
 
 static void close_resets_for_what_is_unread(void **state)
@@ -204,13 +191,14 @@ static void close_resets_for_what_is_unread(void **state)
         for (const char *s = l->steps; *s; s++) step(*s, &peer, ours);
         if (!WAIT_UNTIL(tcp_state(ours) == l->state)) fail_msg("\"%s\": state %d", l->steps, tcp_state(ours));
         probe_facts(ours, KIND_TCP, probe_cookie(ours), &f);
-        if (f.unread != l->unread || f.linger_reset != l->linger_reset || f.listening || f.backlog != UNKNOWN ||
-            f.unsent != 0)
+        if (f.unread != l->unread || f.linger_reset != l->linger_reset || f.listening ||
+            f.backlog != UNKNOWN || f.unsent != 0)
             fail_msg("\"%s\": unread %d linger %d", l->steps, (int)f.unread, f.linger_reset);
         long before = own_network ? aborts() : 0;
         bool resets = f.unread > 0 && f.state != TCP_STATE_CLOSED;
         close(ours);
-        if (own_network && aborts() - before != resets) fail_msg("\"%s\": the kernel did not agree", l->steps);
+        if (own_network && aborts() - before != resets)
+            fail_msg("\"%s\": the kernel did not agree", l->steps);
         if (peer >= 0) close(peer);
     }
 }
@@ -315,8 +303,10 @@ static void listeners_count_their_backlog(void **state)
             assert_int_equal(connect(c[k], (struct sockaddr *)&a, n), 0);
         }
         assert_true(WAIT_UNTIL((probe_facts(l, rows[i].kind, probe_cookie(l), &f), f.backlog) != 0));
-        if (f.backlog == UNKNOWN) print_message("         no unix_diag here: the backlog stays unknown\n");
-        else assert_true(WAIT_UNTIL((probe_facts(l, rows[i].kind, probe_cookie(l), &f), f.backlog) == 2));
+        if (f.backlog == UNKNOWN)
+            print_message("         no unix_diag here: the backlog stays unknown\n");
+        else
+            assert_true(WAIT_UNTIL((probe_facts(l, rows[i].kind, probe_cookie(l), &f), f.backlog) == 2));
         assert_int_equal(f.unread, UNKNOWN);
         close(c[0]), close(c[1]), close(l);
     }
@@ -420,8 +410,10 @@ static void *sleeps(void *p)
 {
     struct sleeper *s = p;
     char byte;
-    if (s->accepts) accept(s->fd, NULL, NULL);
-    else recv(s->fd, &byte, 1, 0);
+    if (s->accepts)
+        accept(s->fd, NULL, NULL);
+    else
+        recv(s->fd, &byte, 1, 0);
     s->awake = true;
     return NULL;
 }
@@ -474,8 +466,10 @@ static void kinds_that_wake(void **state)
     }
     struct sockaddr_vm v = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
     int l = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (l >= 0 && !bind(l, (struct sockaddr *)&v, sizeof v) && !listen(l, 1)) check_wakes(l, true, "vsock");
-    else print_message("         no vsock here\n"), close(l);
+    if (l >= 0 && !bind(l, (struct sockaddr *)&v, sizeof v) && !listen(l, 1))
+        check_wakes(l, true, "vsock");
+    else
+        print_message("         no vsock here\n"), close(l);
 }
 
 static void identity(void **state)

@@ -485,6 +485,26 @@ static void test_move(void **state)
     assert_false(sink_move());
 }
 
+// At start signals are not blocked: a closed pipe as stderr must not end the program.
+static void test_complain(void **state)
+{
+    (void)state;
+    int pipe_ends[2];
+    sigset_t none, blocked, after;
+    assert_int_equal(pipe2(pipe_ends, O_NONBLOCK), 0);
+    become_stderr(pipe_ends[1]);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, &blocked);
+    sink_complain(LINE, LENGTH);
+    assert_int_equal(read_lines(pipe_ends[0]), 1);
+    close(pipe_ends[0]);
+    sink_complain(LINE, LENGTH);
+    close(STDERR_FILENO);
+    sink_complain(LINE, LENGTH);
+    sigprocmask(SIG_SETMASK, &blocked, &after);
+    assert_true(sigisemptyset(&after));
+}
+
 static void pause_briefly(void)
 {
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
@@ -570,7 +590,7 @@ static void test_chroot(void **state)
     assert_true(size_of(path) >= (off_t)LENGTH);
 }
 
-enum { WRITERS = 4, WRITES = 2000 };
+enum { WRITERS = 4, WRITES = 7000 };
 static _Atomic int written_by_all, writers_left;
 
 static void *write_many(void *unused)
@@ -635,6 +655,7 @@ int main(void)
         TEST(replaced_stderr),
         TEST(replaced_descriptor),
         TEST(move),
+        TEST(complain),
         TEST(rotation),
         TEST(rotation_fails),
         TEST(chroot),

@@ -120,8 +120,10 @@ static void in_splice_to(struct sleeper *s)
 static void in_poll(struct sleeper *s)
 {
     struct pollfd one = {.fd = s->fd, .events = POLLIN};
-    if (s->polled) poll(s->polled, s->n_polled, -1);
-    else poll(&one, 1, -1);
+    if (s->polled)
+        poll(s->polled, s->n_polled, -1);
+    else
+        poll(&one, 1, -1);
 }
 static void in_ppoll(struct sleeper *s)
 {
@@ -197,13 +199,13 @@ static void every_call(void **state)
         sleep_in *call;
         bool sending;
     } rows[] = {
-        {"read", in_read, false},         {"readv", in_readv, false},       {"preadv2", in_preadv2, false},
-        {"recvfrom", in_recv, false},     {"recvmsg", in_recvmsg, false},   {"recvmmsg", in_recvmmsg, false},
-        {"accept", in_accept, false},     {"accept4", in_accept4, false},   {"write", in_write, true},
-        {"writev", in_writev, true},      {"pwritev2", in_pwritev2, true},  {"sendto", in_send, true},
-        {"sendmsg", in_sendmsg, true},    {"sendmmsg", in_sendmmsg, true},  {"sendfile", in_sendfile, true},
+        {"read", in_read, false},          {"readv", in_readv, false},      {"preadv2", in_preadv2, false},
+        {"recvfrom", in_recv, false},      {"recvmsg", in_recvmsg, false},  {"recvmmsg", in_recvmmsg, false},
+        {"accept", in_accept, false},      {"accept4", in_accept4, false},  {"write", in_write, true},
+        {"writev", in_writev, true},       {"pwritev2", in_pwritev2, true}, {"sendto", in_send, true},
+        {"sendmsg", in_sendmsg, true},     {"sendmmsg", in_sendmmsg, true}, {"sendfile", in_sendfile, true},
         {"splice", in_splice_from, false}, {"splice", in_splice_to, true},  {POLL, in_poll, false},
-        {"ppoll", in_ppoll, false},       {SELECT, in_select, false},     {"pselect6", in_pselect, false},
+        {"ppoll", in_ppoll, false},        {SELECT, in_select, false},      {"pselect6", in_pselect, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int sv[2];

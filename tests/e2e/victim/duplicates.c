@@ -3,28 +3,18 @@
 static int duplicate(const char *how, int fd)
 {
     int to = fd + 10; // where dup2 and dup3 put it: a number that is free
-    while (fcntl(to, F_GETFD) >= 0)
-        to++;
-    if (is(how, "dup"))
-        return dup(fd);
-    if (is(how, "dup2"))
-        return dup2(fd, to);
-    if (is(how, "dup3"))
-        return dup3(fd, to, O_CLOEXEC);
-    if (is(how, "F_DUPFD"))
-        return fcntl(fd, F_DUPFD, to);
-    if (is(how, "F_DUPFD_CLOEXEC"))
-        return fcntl(fd, F_DUPFD_CLOEXEC, to);
-    if (is(how, "sys_dup"))
-        return (int)syscall(SYS_dup, fd);
+    while (fcntl(to, F_GETFD) >= 0) to++;
+    if (is(how, "dup")) return dup(fd);
+    if (is(how, "dup2")) return dup2(fd, to);
+    if (is(how, "dup3")) return dup3(fd, to, O_CLOEXEC);
+    if (is(how, "F_DUPFD")) return fcntl(fd, F_DUPFD, to);
+    if (is(how, "F_DUPFD_CLOEXEC")) return fcntl(fd, F_DUPFD_CLOEXEC, to);
+    if (is(how, "sys_dup")) return (int)syscall(SYS_dup, fd);
 #ifdef SYS_dup2
-    if (is(how, "sys_dup2"))
-        return (int)syscall(SYS_dup2, fd, to);
+    if (is(how, "sys_dup2")) return (int)syscall(SYS_dup2, fd, to);
 #endif
-    if (is(how, "sys_dup3"))
-        return (int)syscall(SYS_dup3, fd, to, 0);
-    if (is(how, "sys_fcntl"))
-        return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, to);
+    if (is(how, "sys_dup3")) return (int)syscall(SYS_dup3, fd, to, 0);
+    if (is(how, "sys_fcntl")) return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, to);
     errno = EINVAL;
     broken(how);
 }
@@ -42,8 +32,7 @@ static void close_in_order(const char *how, const int order[3])
     char line[160] = "";
     bool open[3] = {true, true, true};
     for (int i = 0; i < 3; i++) {
-        if (go(fds[order[i]]) < 0)
-            broken("route");
+        if (go(fds[order[i]]) < 0) broken("route");
         open[order[i]] = false;
         int left = open[0] ? fds[0] : open[1] ? fds[1] : open[2] ? fds[2] : -1;
         bool woken = waiter_returned(&w, left < 0 ? number_of("hang", WAKE_MS) : 0);
@@ -60,8 +49,7 @@ static void close_in_order(const char *how, const int order[3])
 static void scenario_duplicates(void)
 {
     static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    for (int i = 0; i < 6; i++)
-        close_in_order(text_of("how", "dup"), orders[i]);
+    for (int i = 0; i < 6; i++) close_in_order(text_of("how", "dup"), orders[i]);
 }
 
 // One marker socket put behind several descriptors by dup2, as Java pre-closes: each dup2 lets go of what
@@ -113,24 +101,20 @@ static void *storm_main(void *argument)
     for (long i = number_of("n", 2000); i > 0; i--) {
         int sv[2], other = -1;
         must(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), "socketpair");
-        if (rand_r(&seed) % 3 == 0)
-            other = must(dup(sv[0]), "dup");
+        if (rand_r(&seed) % 3 == 0) other = must(dup(sv[0]), "dup");
         if (rand_r(&seed) % 4 == 0) { // its number is given up and another taken, by raw calls
             int moved = must(inline_dup(sv[0]), "dup");
             inline_close(sv[0]);
             sv[0] = moved;
         }
-        if (!is(passes_both_ways(sv[0], sv[1]), "yes"))
-            storm_cut++;
+        if (!is(passes_both_ways(sv[0], sv[1]), "yes")) storm_cut++;
         const struct route *route = &routes[(unsigned)rand_r(&seed) % ROUTES];
         if (is(route->name, "closefrom") || strstr(route->name, "dup") || is(route->name, "freopen"))
             route = &routes[0];
         route->go(sv[0]);
-        if (other >= 0 && !is(passes_both_ways(other, sv[1]), "yes"))
-            storm_cut++;
+        if (other >= 0 && !is(passes_both_ways(other, sv[1]), "yes")) storm_cut++;
         close(sv[1]);
-        if (other >= 0)
-            close(other);
+        if (other >= 0) close(other);
         storm_rounds++;
     }
     return NULL;
@@ -144,8 +128,7 @@ static void scenario_storm(void)
     for (long i = 0; i < n && i < 16; i++)
         if (pthread_create(&threads[i], NULL, storm_main, (void *)(uintptr_t)(i + 1)))
             broken("pthread_create");
-    for (long i = 0; i < n && i < 16; i++)
-        pthread_join(threads[i], NULL);
+    for (long i = 0; i < n && i < 16; i++) pthread_join(threads[i], NULL);
     say("rounds=%ld", (long)storm_rounds);
     say("cut=%ld", (long)storm_cut);
 }

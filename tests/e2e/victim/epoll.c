@@ -15,8 +15,7 @@ static void *watch_epoll(void *argument)
     while (!w->stop) {
         struct epoll_event e[8];
         int n = epoll_wait(w->set, e, 8, 20);
-        for (int i = 0; i < n; i++)
-            w->events += e[i].data.fd != SENTINEL;
+        for (int i = 0; i < n; i++) w->events += e[i].data.fd != SENTINEL;
     }
     return NULL;
 }
@@ -29,16 +28,14 @@ static void scenario_phantoms(void)
     bool naive = is(text_of("mode", "plain"), "naive");
     w.set = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     errno = pthread_create(&w.thread, NULL, watch_epoll, &w);
-    if (errno)
-        broken("pthread_create");
+    if (errno) broken("pthread_create");
     for (long i = 0; i < n; i++) {
         int sv[2];
         must(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), "socketpair");
         struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = sv[0]};
         must(epoll_ctl(w.set, EPOLL_CTL_ADD, sv[0], &e), "epoll_ctl");
         nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL); // lets the thread go to sleep in epoll_wait
-        if (naive)
-            shutdown(sv[0], SHUT_RDWR);
+        if (naive) shutdown(sv[0], SHUT_RDWR);
         close(sv[0]);
         close(sv[1]);
     }
@@ -60,8 +57,7 @@ static long events_before_sentinel(int set)
     for (bool seen = false; !seen;) {
         struct epoll_event e[16];
         int n = must(epoll_wait(set, e, 16, DEADLINE_MS), "epoll_wait");
-        if (n == 0)
-            broken("the sentinel is not told");
+        if (n == 0) broken("the sentinel is not told");
         for (int i = 0; i < n; i++) {
             if (e[i].data.fd == SENTINEL)
                 seen = true;
@@ -93,8 +89,7 @@ static bool is_in_epoll_wait(const char *path)
 {
     long first, number = blocked_in(path, &first);
 #ifdef SYS_epoll_wait
-    if (number == SYS_epoll_wait)
-        return true;
+    if (number == SYS_epoll_wait) return true;
 #endif
     return number == SYS_epoll_pwait || number == SYS_epoll_pwait2;
 }
@@ -109,8 +104,7 @@ static bool round_is_watched(struct round *r)
 static void round_watch(struct round *r)
 {
     errno = pthread_create(&r->thread, NULL, watch_round, r);
-    if (errno)
-        broken("pthread_create");
+    if (errno) broken("pthread_create");
     WAIT_FOR(round_is_watched(r), "thread is not in epoll_wait");
 }
 
@@ -207,17 +201,15 @@ static const struct epoll_case {
     const char *name;
     void (*go)(struct round *r);
 } epoll_cases[] = {
-    {"key-gone", epoll_key_gone},   {"duplicated", epoll_duplicated},
-    {"nested", epoll_nested},       {"syscall", epoll_by_syscall},
-    {"deleted", epoll_deleted},     {"modified", epoll_modified},
-    {"set-closed", epoll_set_closed}, {"both-numbers", epoll_both_numbers},
-    {"unseen-set", epoll_unseen_set}, {"sys_create", epoll_modified},
+    {"key-gone", epoll_key_gone},     {"duplicated", epoll_duplicated},     {"nested", epoll_nested},
+    {"syscall", epoll_by_syscall},    {"deleted", epoll_deleted},           {"modified", epoll_modified},
+    {"set-closed", epoll_set_closed}, {"both-numbers", epoll_both_numbers}, {"unseen-set", epoll_unseen_set},
+    {"sys_create", epoll_modified},
 };
 
 static int new_set(void)
 {
-    if (is(text_of("of", ""), "sys_create"))
-        return (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+    if (is(text_of("of", ""), "sys_create")) return (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
     return epoll_create1(EPOLL_CLOEXEC);
 }
 
@@ -284,7 +276,6 @@ static void scenario_epoll(void)
             continue;
         }
         for (size_t k = 0; k < sizeof epoll_cases / sizeof *epoll_cases; k++)
-            if (is(epoll_cases[k].name, of))
-                say("events=%ld", epoll_round(&epoll_cases[k]));
+            if (is(epoll_cases[k].name, of)) say("events=%ld", epoll_round(&epoll_cases[k]));
     }
 }

@@ -5,8 +5,7 @@ static int closed_socket(void)
 {
     int s, p;
     connection(AF_INET, &s, &p);
-    while (dup(p) < s)
-        continue;
+    while (dup(p) < s) continue;
     must(close(s + 1), "close"); // the duplicate that found no lower number
     must(close(s), "close");
     return s;
@@ -16,10 +15,8 @@ static int closed_socket(void)
 static void scenario_double_close(void)
 {
     int s = closed_socket(), again = -1;
-    if (is(text_of("between", "nothing"), "file"))
-        again = dev_null();
-    if (is(text_of("between", "nothing"), "socket"))
-        again = must(socket(AF_INET, SOCK_DGRAM, 0), "socket");
+    if (is(text_of("between", "nothing"), "file")) again = dev_null();
+    if (is(text_of("between", "nothing"), "socket")) again = must(socket(AF_INET, SOCK_DGRAM, 0), "socket");
     say("fd=%d", s);
     say("same=%s", again == s ? "yes" : "no");
     TELL("again", go(s));
@@ -30,30 +27,18 @@ static long use(const char *call, int fd)
     int one = 1;
     socklen_t n = sizeof one;
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (is(call, "shutdown"))
-        return shutdown(fd, SHUT_RDWR);
-    if (is(call, "accept"))
-        return accept(fd, NULL, NULL);
-    if (is(call, "accept4"))
-        return accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    if (is(call, "setsockopt"))
-        return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    if (is(call, "getsockopt"))
-        return getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, &n);
-    if (is(call, "listen"))
-        return listen(fd, 1);
-    if (is(call, "bind"))
-        return bind(fd, (struct sockaddr *)&a, sizeof a);
-    if (is(call, "connect"))
-        return connect(fd, (struct sockaddr *)&a, sizeof a);
-    if (is(call, "dup"))
-        return dup(fd);
-    if (is(call, "dup2"))
-        return dup2(fd, 99);
-    if (is(call, "dup3"))
-        return dup3(fd, 99, 0);
-    if (is(call, "fcntl"))
-        return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (is(call, "shutdown")) return shutdown(fd, SHUT_RDWR);
+    if (is(call, "accept")) return accept(fd, NULL, NULL);
+    if (is(call, "accept4")) return accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    if (is(call, "setsockopt")) return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    if (is(call, "getsockopt")) return getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, &n);
+    if (is(call, "listen")) return listen(fd, 1);
+    if (is(call, "bind")) return bind(fd, (struct sockaddr *)&a, sizeof a);
+    if (is(call, "connect")) return connect(fd, (struct sockaddr *)&a, sizeof a);
+    if (is(call, "dup")) return dup(fd);
+    if (is(call, "dup2")) return dup2(fd, 99);
+    if (is(call, "dup3")) return dup3(fd, 99, 0);
+    if (is(call, "fcntl")) return fcntl(fd, F_DUPFD_CLOEXEC, 0);
     errno = EINVAL;
     broken(call);
 }
@@ -62,8 +47,7 @@ static long use(const char *call, int fd)
 static void scenario_use_after_close(void)
 {
     int s = closed_socket();
-    if (is(text_of("between", "nothing"), "file"))
-        say("same=%s", dev_null() == s ? "yes" : "no");
+    if (is(text_of("between", "nothing"), "file")) say("same=%s", dev_null() == s ? "yes" : "no");
     say("fd=%d", s);
     TELL("use", use(text_of("call", "shutdown"), s));
 }
@@ -74,22 +58,16 @@ static void scenario_sweep(void)
 {
     const char *how = text_of("how", "up");
     int low = closed_socket(), s[8], p[8];
-    for (int i = 0; i < 8; i++)
-        connection(AF_INET, &s[i], &p[i]);
-    for (int i = 0; i < 8; i += 2)
-        close(s[i]);
+    for (int i = 0; i < 8; i++) connection(AF_INET, &s[i], &p[i]);
+    for (int i = 0; i < 8; i += 2) close(s[i]);
     if (is(how, "up"))
-        for (int fd = 3; fd < 256; fd++)
-            close(fd);
+        for (int fd = 3; fd < 256; fd++) close(fd);
     else if (is(how, "down"))
-        for (int fd = 255; fd >= 3; fd--)
-            close(fd);
+        for (int fd = 255; fd >= 3; fd--) close(fd);
     else if (is(how, "from-closed"))
-        for (int fd = s[0]; fd < 256; fd++)
-            close(fd);
+        for (int fd = s[0]; fd < 256; fd++) close(fd);
     else if (is(how, "syscall"))
-        for (int fd = 3; fd < 256; fd++)
-            syscall(SYS_close, fd);
+        for (int fd = 3; fd < 256; fd++) syscall(SYS_close, fd);
     else if (is(how, "range"))
         close_range(3, ~0U, 0);
     else
@@ -120,27 +98,21 @@ static void close_unread(void (*at)(int))
     close(p);
 }
 
-// repeat first=N second=N [end=exit|_exit|_Exit|quick_exit|return|thread|kill]: the same finding from two places
+// repeat first=N second=N [end=exit|_exit|_Exit|quick_exit|return|thread|kill]: the same finding from two
+// places
 static void scenario_repeat(void)
 {
     const char *end = text_of("end", "return");
-    for (long i = 0; i < number_of("first", 1); i++)
-        close_unread(close_at_first_place);
-    for (long i = 0; i < number_of("second", 0); i++)
-        close_unread(close_at_second_place);
+    for (long i = 0; i < number_of("first", 1); i++) close_unread(close_at_first_place);
+    for (long i = 0; i < number_of("second", 0); i++) close_unread(close_at_second_place);
     say("ended by=%s", end);
-    if (is(end, "exit"))
-        exit(7);
-    if (is(end, "_exit"))
-        _exit(7);
-    if (is(end, "_Exit"))
-        _Exit(7);
-    if (is(end, "quick_exit"))
-        quick_exit(7);
+    if (is(end, "exit")) exit(7);
+    if (is(end, "_exit")) _exit(7);
+    if (is(end, "_Exit")) _Exit(7);
+    if (is(end, "quick_exit")) quick_exit(7);
     if (is(end, "fork")) { // a child that has no finding of its own
         pid_t pid = must(fork(), "fork");
-        if (pid == 0)
-            _exit(0);
+        if (pid == 0) _exit(0);
         waitpid(pid, NULL, 0);
     }
 }
@@ -168,8 +140,7 @@ static void scenario_place(void)
     say("cookie=%llu", cookie_of(fd));
     say("opening tid=%d", (int)gettid());
     errno = pthread_create(&thread, NULL, place_main, &fd);
-    if (errno)
-        broken("pthread_create");
+    if (errno) broken("pthread_create");
     pthread_join(thread, NULL);
 }
 
@@ -187,7 +158,8 @@ static void scenario_facts(void)
     let_go(s);
 }
 
-// files n=N [of=open|dup|stream]: opens and closes files, never a socket; getppid marks both ends for a tracer
+// files n=N [of=open|dup|stream]: opens and closes files, never a socket; getppid marks both ends for a
+// tracer
 static void scenario_files(void)
 {
     const char *of = text_of("of", "open");
@@ -227,10 +199,8 @@ static void scenario_preload(void)
     char line[512];
     bool there = false;
     FILE *maps = fopen("/proc/self/maps", "r");
-    while (maps && fgets(line, sizeof line, maps))
-        there |= strstr(line, "libpreclose") != NULL;
-    if (maps)
-        fclose(maps);
+    while (maps && fgets(line, sizeof line, maps)) there |= strstr(line, "libpreclose") != NULL;
+    if (maps) fclose(maps);
     say("loaded=%s", there ? "yes" : "no");
     say("secure=%s", getauxval(AT_SECURE) ? "yes" : "no");
 }

@@ -2,15 +2,16 @@
 // told over a pipe. So what it does to its sockets is never mixed up with what the victim does.
 
 enum peer_op {
-    PEER_ADDRESS,    // → port of the TCP listener (tcp), of the UDP socket (udp)
-    PEER_ACCEPT,     // on the listener `which` → id
-    PEER_CONNECT,    // to the name given → id
-    PEER_SEND,       // n bytes on id
-    PEER_SEND_UDP,   // n bytes in a datagram to the name given
-    PEER_SHUT,       // id, both ways for reading on: SHUT_WR
-    PEER_CLOSE,      // id
-    PEER_RESET,      // id, by SO_LINGER with 0 s
-    PEER_WATCH,      // reads id to the end, or until n ms pass in silence, and closes it → what it saw, how many bytes
+    PEER_ADDRESS,  // → port of the TCP listener (tcp), of the UDP socket (udp)
+    PEER_ACCEPT,   // on the listener `which` → id
+    PEER_CONNECT,  // to the name given → id
+    PEER_SEND,     // n bytes on id
+    PEER_SEND_UDP, // n bytes in a datagram to the name given
+    PEER_SHUT,     // id, both ways for reading on: SHUT_WR
+    PEER_CLOSE,    // id
+    PEER_RESET,    // id, by SO_LINGER with 0 s
+    PEER_WATCH, // reads id to the end, or until n ms pass in silence, and closes it → what it saw, how many
+                // bytes
 };
 
 enum { PEER_TCP, PEER_UNIX, PEER_UDP };
@@ -34,15 +35,17 @@ static int peer_to = -1, peer_from = -1; // the victim's ends of the pipes
 static void peer_watch(int id, int ms, struct peer_answer *a)
 {
     const char *seen = sees(id, ms, &a->bytes);
-    a->value = is(seen, "eof") ? SAW_EOF : is(seen, "ECONNRESET") ? SAW_RESET : is(seen, "open") ? SAW_OPEN : SAW_OTHER;
+    a->value = is(seen, "eof")          ? SAW_EOF
+               : is(seen, "ECONNRESET") ? SAW_RESET
+               : is(seen, "open")       ? SAW_OPEN
+                                        : SAW_OTHER;
     close(id);
 }
 
 static long peer_connect(const struct name *name)
 {
     int fd = socket(name->address.ss_family, SOCK_STREAM, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&name->address, name->length) < 0)
-        return -1;
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&name->address, name->length) < 0) return -1;
     return fd;
 }
 
@@ -63,8 +66,8 @@ static void peer_obey(const int listeners[3], const struct peer_order *o, struct
         a->value = send(o->id, block, (size_t)o->n, MSG_NOSIGNAL);
         break;
     case PEER_SEND_UDP:
-        a->value = sendto(listeners[PEER_UDP], block, (size_t)o->n, 0, (const struct sockaddr *)&o->name.address,
-                          o->name.length);
+        a->value = sendto(listeners[PEER_UDP], block, (size_t)o->n, 0,
+                          (const struct sockaddr *)&o->name.address, o->name.length);
         break;
     case PEER_SHUT:
         a->value = shutdown(o->id, SHUT_WR);
@@ -95,8 +98,7 @@ static void scenario_peer(void)
     while (read(in, &o, sizeof o) == sizeof o) {
         struct peer_answer a = {0};
         peer_obey(listeners, &o, &a);
-        if (write(out, &a, sizeof a) != sizeof a)
-            return;
+        if (write(out, &a, sizeof a) != sizeof a) return;
     }
 }
 
@@ -106,8 +108,7 @@ static char **plain_environment(void)
     static char *plain[512];
     size_t n = 0;
     for (char **e = environ; *e && n < 511; e++)
-        if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "PRECLOSE_", 9))
-            plain[n++] = *e;
+        if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "PRECLOSE_", 9)) plain[n++] = *e;
     return plain;
 }
 
@@ -124,8 +125,7 @@ static void peer_start(void)
     char *argv[] = {self_path, "peer", in, out, NULL};
     pid_t pid;
     errno = posix_spawn(&pid, self_path, NULL, NULL, argv, plain_environment());
-    if (errno)
-        broken("posix_spawn");
+    if (errno) broken("posix_spawn");
     close(to[0]);
     close(from[1]);
     peer_to = to[1];
@@ -135,15 +135,13 @@ static void peer_start(void)
 // The peer starts on what it is told; its answer is read by peer_answered.
 static void peer_tell(struct peer_order o)
 {
-    if (write(peer_to, &o, sizeof o) != sizeof o)
-        broken("peer is gone");
+    if (write(peer_to, &o, sizeof o) != sizeof o) broken("peer is gone");
 }
 
 static struct peer_answer peer_answered(void)
 {
     struct peer_answer a;
-    if (read(peer_from, &a, sizeof a) != sizeof a)
-        broken("peer is gone");
+    if (read(peer_from, &a, sizeof a) != sizeof a) broken("peer is gone");
     if (a.value < 0) {
         errno = a.err;
         broken("peer failed");

@@ -6,11 +6,11 @@ static void told(const char *what, long r)
     say("%s=%ld,%s", what, r, r < 0 ? error_name(err) : err == 4242 ? "kept" : error_name(err));
 }
 
-#define TELL(what, call)                                                                           \
-    do {                                                                                           \
-        errno = 4242;                                                                              \
-        long r_ = (call);                                                                          \
-        told(what, r_);                                                                            \
+#define TELL(what, call)  \
+    do {                  \
+        errno = 4242;     \
+        long r_ = (call); \
+        told(what, r_);   \
     } while (0)
 
 static void results_close(void)
@@ -116,8 +116,7 @@ static void results_close_range(void)
 // How a stream is closed: by fclose, or by freopen of something else.
 static long end_stream(FILE *stream)
 {
-    if (is(text_of("by", "fclose"), "fclose"))
-        return fclose(stream);
+    if (is(text_of("by", "fclose"), "fclose")) return fclose(stream);
     return freopen("/dev/null", "r", stream) ? 0 : -1;
 }
 

@@ -63,8 +63,7 @@ ROUTE route_dup3(int fd)
 ROUTE route_fclose(int fd)
 {
     FILE *stream = fdopen(fd, "r+");
-    if (!stream)
-        return -1;
+    if (!stream) return -1;
     long r = fclose(stream);
     STAY_HERE();
     return r;
@@ -73,8 +72,7 @@ ROUTE route_fclose(int fd)
 ROUTE route_freopen(int fd)
 {
     FILE *stream = fdopen(fd, "r+");
-    if (!stream)
-        return -1;
+    if (!stream) return -1;
     FILE *again = freopen("/dev/null", "r", stream);
     STAY_HERE();
     return again == stream ? 0 : -1;
@@ -141,8 +139,7 @@ enum { ROUTES = sizeof routes / sizeof *routes };
 static const struct route *route_named(const char *name)
 {
     for (int i = 0; i < ROUTES; i++)
-        if (is(routes[i].name, name))
-            return &routes[i];
+        if (is(routes[i].name, name)) return &routes[i];
     errno = EINVAL;
     broken(name);
 }
@@ -151,8 +148,7 @@ static const struct route *route_named(const char *name)
 static long go_by(const char *name, int fd)
 {
     const struct route *route = route_named(name);
-    if (number_of("naive", 0))
-        shutdown(fd, SHUT_RDWR);
+    if (number_of("naive", 0)) shutdown(fd, SHUT_RDWR);
     errno = 4242; // a call that succeeds leaves errno alone
     return route->go(fd);
 }

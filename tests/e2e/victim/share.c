@@ -26,8 +26,7 @@ static bool told_by_holder(int tell, char word)
     char byte = 0;
     struct pollfd ready = {.fd = tell, .events = POLLIN};
     while (poll(&ready, 1, DEADLINE_MS) == 1 && read(tell, &byte, 1) == 1)
-        if (byte == word)
-            return true;
+        if (byte == word) return true;
     return false;
 }
 
@@ -41,8 +40,7 @@ static void scenario_hold(void)
     };
     if (h.closes && number_of("stdio", 0)) { // as a server that inetd started ends: all three
         must(write(h.tell, "r", 1), "tell");
-        for (int fd = 0; fd < 3; fd++)
-            go(fd);
+        for (int fd = 0; fd < 3; fd++) go(fd);
         must(write(h.tell, "c", 1), "tell");
         return;
     }
@@ -83,8 +81,7 @@ static int clone_vm_child(void *argument)
 {
     struct holder *h = argument;
     go(h->fd);
-    if (write(h->tell, "rc", 2) < 0)
-        _exit(1);
+    if (write(h->tell, "rc", 2) < 0) _exit(1);
     _exit(0);
 }
 
@@ -118,16 +115,14 @@ static pid_t spawn_holder(const struct holder *h, bool moved)
     }
     program_for(&g, &there, false);
     errno = posix_spawn(&pid, self_path, &actions, NULL, g.argv, environ);
-    if (errno)
-        broken("posix_spawn");
+    if (errno) broken("posix_spawn");
     posix_spawn_file_actions_destroy(&actions);
     return pid;
 }
 
 static void *system_main(void *argument)
 {
-    if (system(argument) < 0)
-        broken("system");
+    if (system(argument) < 0) broken("system");
     return NULL;
 }
 
@@ -135,22 +130,15 @@ static void *system_main(void *argument)
 static pid_t fork_by(const char *how, int *terminal)
 {
     struct clone_args args = {.exit_signal = SIGCHLD};
-    if (is(how, "fork"))
-        return fork();
-    if (is(how, "_Fork"))
-        return _Fork();
-    if (is(how, "sys_clone"))
-        return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (is(how, "sys_clone3"))
-        return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (is(how, "fork")) return fork();
+    if (is(how, "_Fork")) return _Fork();
+    if (is(how, "sys_clone")) return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (is(how, "sys_clone3")) return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 #ifdef SYS_fork
-    if (is(how, "sys_fork"))
-        return (pid_t)syscall(SYS_fork);
+    if (is(how, "sys_fork")) return (pid_t)syscall(SYS_fork);
 #endif
-    if (is(how, "inline-fork"))
-        return (pid_t)inline_fork();
-    if (is(how, "forkpty"))
-        return forkpty(terminal, NULL, NULL, NULL);
+    if (is(how, "inline-fork")) return (pid_t)inline_fork();
+    if (is(how, "forkpty")) return forkpty(terminal, NULL, NULL, NULL);
     return -2; // not one of them
 }
 
@@ -184,8 +172,7 @@ static pid_t exec_holder(const struct holder *h, bool stdio)
     if (pid == 0) {
         dup2(h->tell, there.tell);
         for (int fd = stdio ? 0 : 5; fd < (stdio ? 3 : 6); fd++)
-            if (h->fd != fd)
-                dup2(h->fd, fd);
+            if (h->fd != fd) dup2(h->fd, fd);
         execv(self_path, g.argv);
         _exit(127);
     }
@@ -205,24 +192,16 @@ static pid_t start_holder(const char *how, struct holder *h)
         hold(h);
         _exit(0);
     }
-    if (pid != -2)
-        return pid;
-    if (is(how, "vfork"))
-        return h->closes ? vfork_closing(h) : vfork_running(&g);
-    if (is(how, "vfork-exec"))
-        return vfork_running(&g);
-    if (is(how, "posix_spawn"))
-        return spawn_holder(h, false);
-    if (is(how, "posix_spawn-dup2"))
-        return spawn_holder(h, true);
-    if (is(how, "clone"))
-        return clone(clone_child, child_stack + sizeof child_stack, SIGCHLD, h);
+    if (pid != -2) return pid;
+    if (is(how, "vfork")) return h->closes ? vfork_closing(h) : vfork_running(&g);
+    if (is(how, "vfork-exec")) return vfork_running(&g);
+    if (is(how, "posix_spawn")) return spawn_holder(h, false);
+    if (is(how, "posix_spawn-dup2")) return spawn_holder(h, true);
+    if (is(how, "clone")) return clone(clone_child, child_stack + sizeof child_stack, SIGCHLD, h);
     if (is(how, "clone-vm"))
         return clone(clone_vm_child, child_stack + sizeof child_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, h);
-    if (is(how, "exec-stdio"))
-        return exec_holder(h, true);
-    if (is(how, "exec-5"))
-        return exec_holder(h, false);
+    if (is(how, "exec-stdio")) return exec_holder(h, true);
+    if (is(how, "exec-5")) return exec_holder(h, false);
     if (is(how, "popen")) {
         pipe_stream = popen(g.shell, "r");
         return pipe_stream ? 0 : -1;
@@ -247,8 +226,7 @@ static void scenario_share(void)
     struct holder h = {.fd = s, .tell = tell[1], .closes = is(text_of("first", "child"), "child")};
     say("cookie=%llu", cookie_of(s));
     must(start_holder(how, &h), how);
-    if (!told_by_holder(tell[0], h.closes ? 'c' : 'r'))
-        broken("the other process says nothing");
+    if (!told_by_holder(tell[0], h.closes ? 'c' : 'r')) broken("the other process says nothing");
     if (h.closes) {
         say("alive=%s", passes_both_ways(s, p));
     } else {
@@ -275,14 +253,10 @@ static long pass_by(const char *how, int channel, int fd)
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    if (is(how, "sendmsg"))
-        return sendmsg(channel, &m.msg_hdr, 0);
-    if (is(how, "sendmmsg"))
-        return sendmmsg(channel, &m, 1, 0);
-    if (is(how, "sys_sendmsg"))
-        return syscall(SYS_sendmsg, channel, &m.msg_hdr, 0);
-    if (is(how, "sys_sendmmsg"))
-        return syscall(SYS_sendmmsg, channel, &m, 1, 0);
+    if (is(how, "sendmsg")) return sendmsg(channel, &m.msg_hdr, 0);
+    if (is(how, "sendmmsg")) return sendmmsg(channel, &m, 1, 0);
+    if (is(how, "sys_sendmsg")) return syscall(SYS_sendmsg, channel, &m.msg_hdr, 0);
+    if (is(how, "sys_sendmmsg")) return syscall(SYS_sendmmsg, channel, &m, 1, 0);
     errno = EINVAL;
     broken(how);
 }
@@ -306,8 +280,7 @@ static int receive_by(const char *how, int channel)
     else
         must(recvmsg(channel, &m.msg_hdr, 0), how);
     struct cmsghdr *c = CMSG_FIRSTHDR(&m.msg_hdr);
-    if (!c)
-        broken("no descriptor came");
+    if (!c) broken("no descriptor came");
     memcpy(&fd, CMSG_DATA(c), sizeof fd);
     return fd;
 }
@@ -328,8 +301,7 @@ static void scenario_pass(void)
     connection(AF_INET, &s, &p);
     say("cookie=%llu", cookie_of(s));
     must(pass_by(text_of("how", "sendmsg"), channel[0], s), "pass");
-    if (!told_by_holder(tell[0], h.closes ? 'c' : 'r'))
-        broken("the other process says nothing");
+    if (!told_by_holder(tell[0], h.closes ? 'c' : 'r')) broken("the other process says nothing");
     if (h.closes) {
         say("alive=%s", passes_both_ways(s, p));
     } else {
@@ -376,12 +348,10 @@ static void move_about(int fd, int tell)
     for (;;) {
         char byte;
         ssize_t n = recv(here, &byte, 1, MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN))
-            return;
+        if (n == 0 || (n < 0 && errno != EAGAIN)) return;
         if (n == 1) {
             byte = (char)toupper(byte);
-            if (send(here, &byte, 1, MSG_NOSIGNAL) != 1)
-                return;
+            if (send(here, &byte, 1, MSG_NOSIGNAL) != 1) return;
         }
         must(dup2(here, spare), "dup2");
         must(close(here), "close");
@@ -400,8 +370,7 @@ static void prove_child(const char *holder, int s, int tell)
     } else if (is(holder, "child")) {
         hold(&h);
     } else if (is(holder, "grandchild")) {
-        if (fork() == 0)
-            hold(&h);
+        if (fork() == 0) hold(&h);
     } else if (is(holder, "execed")) {
         struct program g;
         program_for(&g, &h, false);
@@ -425,8 +394,7 @@ static pid_t spawn_sleeper(int s, int tell)
     must(fcntl(s, F_SETFD, FD_CLOEXEC), "F_SETFD");
     pid_t pid;
     errno = posix_spawnp(&pid, "sh", NULL, NULL, argv, environ);
-    if (errno)
-        broken("posix_spawnp");
+    if (errno) broken("posix_spawnp");
     return pid;
 }
 
@@ -440,34 +408,27 @@ static void prove_once(const char *holder)
     connection(AF_INET, &s, &p);
     say("cookie=%llu", cookie_of(s));
     pid_t pid = is(holder, "cloexec") ? spawn_sleeper(s, tell[1]) : fork();
-    if (pid == 0)
-        prove_child(holder, s, tell[1]);
+    if (pid == 0) prove_child(holder, s, tell[1]);
     say("child=%d", pid);
-    if (!told_by_holder(tell[0], 'r'))
-        broken("the other process says nothing");
-    if (is(holder, "exited") || is(holder, "grandchild"))
-        must(waitpid(pid, NULL, 0), "waitpid");
+    if (!told_by_holder(tell[0], 'r')) broken("the other process says nothing");
+    if (is(holder, "exited") || is(holder, "grandchild")) must(waitpid(pid, NULL, 0), "waitpid");
     siginfo_t info;
-    if (is(holder, "zombie"))
-        must(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), "waitid");
+    if (is(holder, "zombie")) must(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), "waitid");
     waiter_start(&w, "poll", s); // does not take the bytes that the holder answers
     let_go(s);
-    bool held = is(holder, "child") || is(holder, "grandchild") || is(holder, "execed") || is(holder, "mover");
+    bool held =
+        is(holder, "child") || is(holder, "grandchild") || is(holder, "execed") || is(holder, "mover");
     if (held && waiter_returned(&w, 0))
         say("woken=yes");
     else if (held)
         say("woken=no");
     else
         waiter_tell(&w);
-    if (held)
-        say("alive=%s", answers(p));
+    if (held) say("alive=%s", answers(p));
     shutdown(p, SHUT_RDWR);
-    if (is(holder, "closed") || is(holder, "cloexec"))
-        kill(pid, SIGKILL);
-    if (held)
-        waiter_returned(&w, DEADLINE_MS);
-    if (!is(holder, "exited") && !is(holder, "grandchild"))
-        waitpid(pid, NULL, 0);
+    if (is(holder, "closed") || is(holder, "cloexec")) kill(pid, SIGKILL);
+    if (held) waiter_returned(&w, DEADLINE_MS);
+    if (!is(holder, "exited") && !is(holder, "grandchild")) waitpid(pid, NULL, 0);
     close(p);
     close(tell[0]);
     close(tell[1]);
@@ -475,8 +436,7 @@ static void prove_once(const char *holder)
 
 static void scenario_prove(void)
 {
-    for (long i = number_of("rounds", 1); i > 0; i--)
-        prove_once(text_of("holder", "exited"));
+    for (long i = number_of("rounds", 1); i > 0; i--) prove_once(text_of("holder", "exited"));
 }
 
 // prove-passed state=in-flight|returned: passed once, never proven alone again.
@@ -533,18 +493,15 @@ static void scenario_prove_inherited(void)
         int end = fcntl(go[0], F_DUPFD_CLOEXEC, 20), socket = fcntl(s, F_DUPFD_CLOEXEC, 20);
         close(go[1]);
         close(s); // else 5 or its neighbour stays, close-on-exec
-        if (dup2(socket, 5) < 0 || read(end, &byte, 1) < 0)
-            _exit(1);
+        if (dup2(socket, 5) < 0 || read(end, &byte, 1) < 0) _exit(1);
         execv(self_path, argv);
         _exit(127);
     }
-    if (!held)
-        close(s);
+    if (!held) close(s);
     must(write(go[1], "g", 1), "go");
     int status;
     must(waitpid(pid, &status, 0), "waitpid");
-    if (held)
-        say("alive=%s", passes_both_ways(s, p));
+    if (held) say("alive=%s", passes_both_ways(s, p));
 }
 
 // parted how=unshare|sys_unshare|close_range|sys_close_range first=thread|main [route=ROUTE]: a thread with a
@@ -571,12 +528,10 @@ static void *parted_main(void *argument)
     const char *how = text_of("how", "unshare");
     char byte;
     part(how, d->s);
-    if (is(text_of("first", "thread"), "thread") && strstr(how, "unshare"))
-        go(d->s);
+    if (is(text_of("first", "thread"), "thread") && strstr(how, "unshare")) go(d->s);
     must(write(d->tell[1], "r", 1), "tell");
     must(read(d->go[0], &byte, 1), "go");
-    if (is(text_of("first", "thread"), "main"))
-        say("alive=%s", passes_both_ways(d->s, d->p));
+    if (is(text_of("first", "thread"), "main")) say("alive=%s", passes_both_ways(d->s, d->p));
     return NULL;
 }
 
@@ -590,8 +545,7 @@ static void scenario_parted(void)
     connection(AF_INET, &d.s, &d.p);
     say("cookie=%llu", cookie_of(d.s));
     errno = pthread_create(&thread, NULL, parted_main, &d);
-    if (errno)
-        broken("pthread_create");
+    if (errno) broken("pthread_create");
     must(read(d.tell[0], &byte, 1), "tell");
     if (is(text_of("first", "thread"), "main"))
         let_go(d.s);

@@ -14,8 +14,7 @@ static const char *text_of(const char *key, const char *otherwise)
 {
     size_t n = strlen(key);
     for (char **p = parameters; p && *p; p++)
-        if (!strncmp(*p, key, n) && (*p)[n] == '=')
-            return *p + n + 1;
+        if (!strncmp(*p, key, n) && (*p)[n] == '=') return *p + n + 1;
     return otherwise;
 }
 
@@ -38,11 +37,9 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     va_start(ap, format);
     int n = vsnprintf(line, sizeof line - 1, format, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n > sizeof line - 2)
-        n = (int)sizeof line - 2;
+    if (n < 0 || (size_t)n > sizeof line - 2) n = (int)sizeof line - 2;
     line[n++] = '\n';
-    if (write(STDOUT_FILENO, line, (size_t)n) < 0)
-        return;
+    if (write(STDOUT_FILENO, line, (size_t)n) < 0) return;
 }
 
 // "EINVAL"; "0" for no error.
@@ -61,8 +58,7 @@ __attribute__((noreturn)) static void broken(const char *what)
 
 static int must(long r, const char *what)
 {
-    if (r < 0)
-        broken(what);
+    if (r < 0) broken(what);
     return (int)r;
 }
 
@@ -79,16 +75,16 @@ static void look_again(void)
     nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-#define WAIT_FOR(condition, what)                                                                  \
-    do {                                                                                           \
-        long end_ = now_ms() + DEADLINE_MS;                                                        \
-        while (!(condition)) {                                                                     \
-            if (now_ms() > end_) {                                                                 \
-                errno = ETIMEDOUT;                                                                 \
-                broken(what);                                                                      \
-            }                                                                                      \
-            look_again();                                                                          \
-        }                                                                                          \
+#define WAIT_FOR(condition, what)           \
+    do {                                    \
+        long end_ = now_ms() + DEADLINE_MS; \
+        while (!(condition)) {              \
+            if (now_ms() > end_) {          \
+                errno = ETIMEDOUT;          \
+                broken(what);               \
+            }                               \
+            look_again();                   \
+        }                                   \
     } while (0)
 
 static bool is_socket(int fd)
@@ -121,8 +117,7 @@ static struct tcp_info tcp_info(int fd)
 {
     struct tcp_info info = {0};
     socklen_t n = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
-        return (struct tcp_info){0};
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0) return (struct tcp_info){0};
     return info;
 }
 
@@ -135,8 +130,8 @@ static int tcp_state(int fd)
 static const char *tcp_state_name(int state)
 {
     static const char *const names[] = {
-        "",       "established", "syn-sent",   "syn-recv", "fin-wait-1", "fin-wait-2",
-        "time-wait", "closed",   "close-wait", "last-ack", "listen",     "closing",
+        "",          "established", "syn-sent",   "syn-recv", "fin-wait-1", "fin-wait-2",
+        "time-wait", "closed",      "close-wait", "last-ack", "listen",     "closing",
     };
     return state >= 0 && (size_t)state < sizeof names / sizeof *names ? names[state] : "";
 }
@@ -158,8 +153,7 @@ static int unread_bytes(int fd)
 static int unsent_bytes(int fd)
 {
     int n = 0, state = tcp_state(fd);
-    if (ioctl(fd, SIOCOUTQ, &n) < 0)
-        return 0;
+    if (ioctl(fd, SIOCOUTQ, &n) < 0) return 0;
     return n > 0 && (state == FIN_WAIT1 || state == LAST_ACK || state == CLOSING) ? n - 1 : n;
 }
 
@@ -193,7 +187,8 @@ static void print_name(const char *key, int (*ask)(int, struct sockaddr *, sockl
     else if (name.address.ss_family == AF_INET)
         say("%s=%s:%d", key, inet_ntop(AF_INET, &in->sin_addr, host, sizeof host), ntohs(in->sin_port));
     else if (name.address.ss_family == AF_INET6)
-        say("%s=[%s]:%d", key, inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host), ntohs(in6->sin6_port));
+        say("%s=[%s]:%d", key, inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host),
+            ntohs(in6->sin6_port));
     else
         say("%s=", key);
 }
@@ -303,14 +298,13 @@ static long send_now(int fd, size_t n)
 {
     static char block[65536];
     ssize_t sent = send(fd, block, n < sizeof block ? n : sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN)
-        broken("send");
+    if (sent < 0 && errno != EAGAIN) broken("send");
     return sent > 0 ? sent : 0;
 }
 
 // Sends until nothing more is taken, and nothing will be before the peer reads. For TCP the peer's window
-// is used up to the last byte first: in a rest of it the kernel would send more by and by, and have room again.
-// Returns the bytes sent.
+// is used up to the last byte first: in a rest of it the kernel would send more by and by, and have room
+// again. Returns the bytes sent.
 static long fill(int fd)
 {
     int small = 16384;
@@ -320,8 +314,7 @@ static long fill(int fd)
         sent += send_now(fd, tcp_info(fd).tcpi_snd_wnd);
         WAIT_FOR(unsent_bytes(fd) == 0, "bytes are not acknowledged");
     }
-    while ((n = send_now(fd, 16384)))
-        sent += n;
+    while ((n = send_now(fd, 16384))) sent += n;
     return sent;
 }
 
@@ -335,8 +328,7 @@ static int read_byte(int fd, int ms, const char **seen)
         return -1;
     }
     ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
-    if (n == 1)
-        return byte;
+    if (n == 1) return byte;
     *seen = n == 0 ? "eof" : error_name(errno);
     return -1;
 }
@@ -345,8 +337,7 @@ static int read_byte(int fd, int ms, const char **seen)
 static const char *passes(int from, int to)
 {
     const char *seen = "yes";
-    if (send(from, "a", 1, MSG_NOSIGNAL) != 1)
-        return error_name(errno);
+    if (send(from, "a", 1, MSG_NOSIGNAL) != 1) return error_name(errno);
     int byte = read_byte(to, DEADLINE_MS, &seen);
     return byte == 'a' ? "yes" : byte >= 0 ? "other-data" : seen;
 }
@@ -361,8 +352,7 @@ static const char *passes_both_ways(int s, int p)
 static const char *answers(int p)
 {
     const char *seen = "yes";
-    if (send(p, "a", 1, MSG_NOSIGNAL) != 1)
-        return error_name(errno);
+    if (send(p, "a", 1, MSG_NOSIGNAL) != 1) return error_name(errno);
     int byte = read_byte(p, DEADLINE_MS, &seen);
     return byte == 'A' ? "yes" : byte >= 0 ? "other-data" : seen;
 }
@@ -373,8 +363,7 @@ static void answer_bytes(int fd)
     char byte;
     while (recv(fd, &byte, 1, 0) == 1) {
         byte = (char)toupper(byte);
-        if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1)
-            return;
+        if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1) return;
     }
 }
 
@@ -385,13 +374,10 @@ static const char *sees(int fd, int ms, long *bytes)
     *bytes = 0;
     for (;;) {
         struct pollfd ready = {.fd = fd, .events = POLLIN};
-        if (poll(&ready, 1, ms) <= 0)
-            return "open";
+        if (poll(&ready, 1, ms) <= 0) return "open";
         ssize_t n = recv(fd, block, sizeof block, MSG_DONTWAIT);
-        if (n == 0)
-            return "eof";
-        if (n < 0 && errno != EAGAIN)
-            return error_name(errno);
+        if (n == 0) return "eof";
+        if (n < 0 && errno != EAGAIN) return error_name(errno);
         *bytes += n > 0 ? n : 0;
     }
 }
@@ -423,16 +409,11 @@ static long wait_in_message(const char *wanted, int fd)
     char byte = 'x';
     struct iovec data = {&byte, 1};
     struct mmsghdr m = {.msg_hdr = {.msg_iov = &data, .msg_iovlen = 1}};
-    if (is(wanted, "recvmsg"))
-        return recvmsg(fd, &m.msg_hdr, 0);
-    if (is(wanted, "recvmmsg"))
-        return recvmmsg(fd, &m, 1, 0, NULL);
-    if (is(wanted, "readv"))
-        return readv(fd, &data, 1);
-    if (is(wanted, "writev"))
-        return writev(fd, &data, 1);
-    if (is(wanted, "sendmsg"))
-        return sendmsg(fd, &m.msg_hdr, MSG_NOSIGNAL);
+    if (is(wanted, "recvmsg")) return recvmsg(fd, &m.msg_hdr, 0);
+    if (is(wanted, "recvmmsg")) return recvmmsg(fd, &m, 1, 0, NULL);
+    if (is(wanted, "readv")) return readv(fd, &data, 1);
+    if (is(wanted, "writev")) return writev(fd, &data, 1);
+    if (is(wanted, "sendmsg")) return sendmsg(fd, &m.msg_hdr, MSG_NOSIGNAL);
     return sendmmsg(fd, &m, 1, MSG_NOSIGNAL);
 }
 
@@ -440,8 +421,7 @@ static long wait_in_message(const char *wanted, int fd)
 static long wait_in_transfer(const char *wanted, int fd)
 {
     int ends[2], file = must(open("/proc/self/exe", O_RDONLY | O_CLOEXEC), "open");
-    if (is(wanted, "sendfile"))
-        return sendfile(fd, file, NULL, 100);
+    if (is(wanted, "sendfile")) return sendfile(fd, file, NULL, 100);
     must(pipe2(ends, O_CLOEXEC), "pipe");
     return splice(fd, NULL, ends[1], NULL, 1, 0);
 }
@@ -450,30 +430,19 @@ static long waiter_call(struct waiter *w, struct pollfd *ready)
 {
     char byte = 'x';
     const char *wanted = w->wanted;
-    if (is(wanted, "recv"))
-        return recv(w->fd, &byte, 1, 0);
-    if (is(wanted, "sys_recvfrom"))
-        return syscall(SYS_recvfrom, w->fd, &byte, 1, 0, NULL, NULL);
-    if (is(wanted, "read"))
-        return read(w->fd, &byte, 1);
-    if (is(wanted, "write"))
-        return write(w->fd, &byte, 1);
-    if (is(wanted, "accept"))
-        return accept(w->fd, NULL, NULL);
-    if (is(wanted, "accept4"))
-        return accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (is(wanted, "recv")) return recv(w->fd, &byte, 1, 0);
+    if (is(wanted, "sys_recvfrom")) return syscall(SYS_recvfrom, w->fd, &byte, 1, 0, NULL, NULL);
+    if (is(wanted, "read")) return read(w->fd, &byte, 1);
+    if (is(wanted, "write")) return write(w->fd, &byte, 1);
+    if (is(wanted, "accept")) return accept(w->fd, NULL, NULL);
+    if (is(wanted, "accept4")) return accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
     if (is(wanted, "connect"))
         return connect(w->fd, (struct sockaddr *)&full_listener.address, full_listener.length);
-    if (is(wanted, "send"))
-        return send(w->fd, &byte, 1, MSG_NOSIGNAL);
-    if (is(wanted, "poll"))
-        return poll(ready, 1, -1);
-    if (is(wanted, "ppoll"))
-        return ppoll(ready, 1, NULL, NULL);
-    if (is(wanted, "select") || is(wanted, "pselect"))
-        return wait_in_select(w->fd, is(wanted, "pselect"));
-    if (is(wanted, "sendfile") || is(wanted, "splice"))
-        return wait_in_transfer(wanted, w->fd);
+    if (is(wanted, "send")) return send(w->fd, &byte, 1, MSG_NOSIGNAL);
+    if (is(wanted, "poll")) return poll(ready, 1, -1);
+    if (is(wanted, "ppoll")) return ppoll(ready, 1, NULL, NULL);
+    if (is(wanted, "select") || is(wanted, "pselect")) return wait_in_select(w->fd, is(wanted, "pselect"));
+    if (is(wanted, "sendfile") || is(wanted, "splice")) return wait_in_transfer(wanted, w->fd);
     return wait_in_message(wanted, w->fd);
 }
 
@@ -489,17 +458,16 @@ static void *waiter_main(void *argument)
     return NULL;
 }
 
-// The system call in which the thread of this /proc/…/syscall is blocked, or -1; its first argument in *first.
+// The system call in which the thread of this /proc/…/syscall is blocked, or -1; its first argument in
+// *first.
 static long blocked_in(const char *path, long *first)
 {
     char line[256];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
+    if (fd < 0) return -1;
     ssize_t n = read(fd, line, sizeof line - 1);
     close(fd);
-    if (n <= 0 || line[0] < '0' || line[0] > '9')
-        return -1;
+    if (n <= 0 || line[0] < '0' || line[0] > '9') return -1;
     line[n] = '\0';
     char *end;
     long number = strtol(line, &end, 10);
@@ -513,17 +481,18 @@ static const char *syscall_name(long number)
         long number;
         const char *name;
     } names[] = {
-        {SYS_recvfrom, "recvfrom"}, {SYS_recvmsg, "recvmsg"},   {SYS_recvmmsg, "recvmmsg"}, {SYS_read, "read"},
-        {SYS_readv, "readv"},       {SYS_sendto, "sendto"},     {SYS_sendmsg, "sendmsg"},   {SYS_sendmmsg, "sendmmsg"},
-        {SYS_write, "write"},       {SYS_writev, "writev"},     {SYS_sendfile, "sendfile"}, {SYS_splice, "splice"},
-        {SYS_connect, "connect"},   {SYS_accept, "accept"},     {SYS_accept4, "accept4"},   {SYS_pselect6, "pselect6"}, {SYS_ppoll, "ppoll"},
+        {SYS_recvfrom, "recvfrom"}, {SYS_recvmsg, "recvmsg"},   {SYS_recvmmsg, "recvmmsg"},
+        {SYS_read, "read"},         {SYS_readv, "readv"},       {SYS_sendto, "sendto"},
+        {SYS_sendmsg, "sendmsg"},   {SYS_sendmmsg, "sendmmsg"}, {SYS_write, "write"},
+        {SYS_writev, "writev"},     {SYS_sendfile, "sendfile"}, {SYS_splice, "splice"},
+        {SYS_connect, "connect"},   {SYS_accept, "accept"},     {SYS_accept4, "accept4"},
+        {SYS_pselect6, "pselect6"}, {SYS_ppoll, "ppoll"},
 #ifdef SYS_poll
         {SYS_poll, "poll"},         {SYS_select, "select"},
 #endif
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i].number == number)
-            return names[i].name;
+        if (names[i].number == number) return names[i].name;
     return "";
 }
 
@@ -533,9 +502,9 @@ static bool waiter_is_blocked(struct waiter *w)
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/syscall", w->tid);
     w->number = w->tid ? blocked_in(path, &first) : -1;
-    if (!*syscall_name(w->number))
-        return false;
-    bool many = is(w->wanted, "poll") || is(w->wanted, "ppoll") || is(w->wanted, "select") || is(w->wanted, "pselect");
+    if (!*syscall_name(w->number)) return false;
+    bool many = is(w->wanted, "poll") || is(w->wanted, "ppoll") || is(w->wanted, "select") ||
+                is(w->wanted, "pselect");
     return many || first == w->fd;
 }
 

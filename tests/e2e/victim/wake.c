@@ -27,6 +27,7 @@ static const struct row {
     {"listener-poll", "listener", "poll"},
     {"unix-listener-accept", "unix-listener", "accept"},
     {"unix-stream-recv", "unix-stream", "recv"},
+    {"unix-stream-send", "unix-stream", "send"},
     {"unix-seqpacket-recv", "unix-seqpacket", "recv"},
     {"unix-dgram-recv", "unix-dgram", "recv"},
     {"udp-recv", "udp", "recv"},
@@ -39,16 +40,15 @@ static const struct row {
 static const struct row *row_named(const char *name)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (is(rows[i].name, name))
-            return &rows[i];
+        if (is(rows[i].name, name)) return &rows[i];
     errno = EINVAL;
     broken(name);
 }
 
 enum { CROWD_MAX = 64 };
 
-// wake row=ROW route=ROUTE [threads=N] [linger=0] [unread=N] [number=N] [hang=MS]: number is where the socket is
-// moved to before
+// wake row=ROW route=ROUTE [threads=N] [linger=0] [unread=N] [number=N] [hang=MS]: number is where the socket
+// is moved to before
 static void scenario_wake(void)
 {
     static struct waiter crowd[CROWD_MAX];
@@ -62,31 +62,28 @@ static void scenario_wake(void)
         close(s);
         s = high;
     }
-    if (is_sending(row->call))
-        fill(s);
+    if (is_sending(row->call)) fill(s);
     if (number_of("unread", 0)) { // only a sender can be blocked then
         must(send(p, "unread", 6, 0), "send");
         WAIT_FOR(unread_bytes(s) == 6, "bytes do not arrive");
     }
-    if (text_of("linger", NULL))
-        set_linger(s, 1, (int)number_of("linger", 0));
+    if (text_of("linger", NULL)) set_linger(s, 1, (int)number_of("linger", 0));
     say("fd=%d", s);
     say("cookie=%llu", cookie_of(s));
-    for (long i = 0; i < threads && i < CROWD_MAX; i++)
-        waiter_start(&crowd[i], row->call, s);
+    for (long i = 0; i < threads && i < CROWD_MAX; i++) waiter_start(&crowd[i], row->call, s);
     let_go(s);
     long woken = waiter_tell(&crowd[0]);
     for (long i = 1; i < threads && i < CROWD_MAX; i++)
         woken += waiter_returned(&crowd[i], woken ? number_of("hang", WAKE_MS) : 0);
-    if (threads > 1)
-        say("all_woken=%s", woken == threads ? "yes" : "no");
+    if (threads > 1) say("all_woken=%s", woken == threads ? "yes" : "no");
     if (p >= 0 && !is(row->kind, "unix-dgram")) {
         long bytes;
         say("peer=%s", sees(p, woken ? DEADLINE_MS : HANG_MS, &bytes));
     }
 }
 
-// got by=sys_socket|sys_socketpair|sys_accept|sys_accept4|accept4|recvmsg|...: a socket that came by another call
+// got by=sys_socket|sys_socketpair|sys_accept|sys_accept4|accept4|recvmsg|...: a socket that came by another
+// call
 static int get_by(const char *by, int *p)
 {
     int sv[2], s;
@@ -151,15 +148,14 @@ static int inline_dup(int fd)
     return (int)r;
 }
 
-// stale: closed where no library sees it; the number comes to stand for another connection in the same way, and
-// is then closed. That connection goes on.
+// stale: closed where no library sees it; the number comes to stand for another connection in the same way,
+// and is then closed. That connection goes on.
 static void scenario_stale(void)
 {
     int s, p, s2, p2;
     connection(AF_INET, &s2, &p2);
     connection(AF_INET, &s, &p);
-    while (dup(p) < s)
-        continue; // s is to be the lowest number when it is closed
+    while (dup(p) < s) continue; // s is to be the lowest number when it is closed
     must(inline_close(s), "close");
     say("same=%s", inline_dup(s2) == s ? "yes" : "no");
     let_go(s);
