@@ -17,11 +17,11 @@ bool act_leave_epoll(int fd, const struct retired *r)
     return true;
 }
 
-void act(int fd, const struct verdict *v)
+bool act(int fd, const struct verdict *v)
 {
-    if (v->action == ACTION_SHUTDOWN) sys_call(SYS_shutdown, fd, SHUT_RDWR, 0);
-    if (v->action != ACTION_ABORT) return;
-    sys_call(SYS_shutdown, fd, SHUT_RD, 0);
+    if (v->action == ACTION_NONE) return true;
+    bool both = v->action == ACTION_SHUTDOWN || v->shut_both;
+    sys_call(SYS_shutdown, fd, both ? SHUT_RDWR : SHUT_RD, 0);
     struct sockaddr unspec = {.sa_family = AF_UNSPEC};
-    if (v->disconnect) sys_call(SYS_connect, fd, (long)&unspec, sizeof unspec);
+    return !v->disconnect || sys_call(SYS_connect, fd, (long)&unspec, sizeof unspec) != -EBUSY;
 }

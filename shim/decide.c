@@ -73,7 +73,19 @@ static enum action action_for(const struct situation *s, const struct settings *
     if (!kind_wakes(f->kind) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
     if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
     if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
-    return ACTION_SHUTDOWN;
+    return s->deadly ? ACTION_NONE : ACTION_SHUTDOWN;
+}
+
+// SHUT_RD does not wake senders. A disconnect does, and resets: its error is ECONNRESET, which the first
+// call to fail takes away, so that a second could still get SIGPIPE (net/core/stream.c sk_stream_error).
+// A unix socket knows none; but where its sender is blocked the peer has bytes to read, and will
+// meet close's ECONNRESET behind them, not the EOF of a shutdown.
+static void wake_senders(const struct situation *s, struct verdict *v)
+{
+    bool tcp = is_tcp(s->facts->kind);
+    v->shut_both = !tcp && s->blocked_sending;
+    v->disconnect = tcp && !s->refused && (s->blocked_sending || !s->blocked_known) &&
+                    (!s->deadly || s->blocked == 1);
 }
 
 static unsigned reset_findings(const struct situation *s)
@@ -94,9 +106,8 @@ static unsigned blocked_findings(const struct situation *s, const struct verdict
     if (!s->blocked || v->reason == REASON_DUPLICATED || v->reason == REASON_STALE ||
         v->reason == REASON_ALREADY_SHUT)
         return 0;
-    // A unix socket knows no disconnect: its sender would wake only for a shutdown that the peer sees as EOF.
     bool left = v->action == ACTION_NONE ||
-                (v->action == ACTION_ABORT && s->blocked_sending && !is_tcp(s->facts->kind));
+                (v->action == ACTION_ABORT && s->blocked_sending && !v->disconnect && !v->shut_both);
     return 1u << (left ? EVENT_LEFT_BLOCKED : EVENT_BLOCKED_THREADS);
 }
 
@@ -104,8 +115,7 @@ void decide(const struct situation *s, const struct settings *set, struct verdic
 {
     *v = (struct verdict){.reason = reason_to_leave(s, set)};
     if (v->reason == REASON_NONE) v->action = action_for(s, set);
-    v->disconnect = v->action == ACTION_ABORT && is_tcp(s->facts->kind) &&
-                    (s->blocked_sending || !s->blocked_known);
+    if (v->action == ACTION_ABORT) wake_senders(s, v);
     v->findings = 1u << EVENT_CLOSE;
     v->findings |= reset_findings(s) | blocked_findings(s, v);
 }
@@ -117,6 +127,7 @@ enum want decide_wants_threads(const struct situation *s, const struct settings 
     blocked.blocked = 1;
     blocked.blocked_sending = true;
     blocked.blocked_known = true;
+    blocked.deadly = is_tcp(s->facts->kind) && s->facts->unsent != 0;
     blocked.proof = OWNERS_ALONE;
     struct verdict now, then;
     decide(s, set, &now);

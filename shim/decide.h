@@ -46,13 +46,16 @@ struct situation {
     bool blocked_known;       // were the threads looked at to the end?
     unsigned blocked;         // threads of this process blocked on it, as far as is known
     bool blocked_sending;     // one of them at least is sending
+    bool deadly;              // a shutdown would raise SIGPIPE in a blocked sender, and the process dies of it
+    bool refused;             // the kernel has refused to disconnect a blocked sender
     enum tcp_state left_in;   // the state that the action has left it in; TCP_STATE_UNKNOWN: as facts->state
 };
 
 struct verdict {
     enum action action;
     enum reason reason;   // why ACTION_NONE; REASON_NONE for a kind that shutdown can't wake
-    bool disconnect;      // ACTION_ABORT: a sender is blocked, or may be, which only a disconnect wakes
+    bool disconnect;      // ACTION_ABORT, TCP: a sender is blocked, or may be, which only a disconnect wakes
+    bool shut_both;       // ACTION_ABORT, unix: a sender is blocked, which only a shutdown both ways wakes
     unsigned findings;    // 1 << EVENT_...
 };
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "guard.h"
+#include "line.h"
 #include "misuse.h"
 #include "modules.h"
 #include "probe.h"
@@ -38,29 +38,27 @@ static void read_comm(char comm[16])
     sys_call(SYS_prctl, PR_GET_NAME, (long)comm, 0);
 }
 
-// One line about a setting, to stderr even if findings go elsewhere; never waits for a full pipe.
-static void complain(void *context, const char *line)
+// One line about a setting, to stderr even if findings go elsewhere.
+static void complain(void *context, const char *text)
 {
     (void)context;
-    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
-    struct timespec none = {0, 0};
-    if (sys_call6(SYS_ppoll, (long)&p, 1, (long)&none, 0, 8, 0) != 1 || !(p.revents & POLLOUT)) return;
-    char text[512] = "preclose: ";
-    size_t n = strlen(text), more = strnlen(line, sizeof text - n - 1);
-    memcpy(text + n, line, more);
-    text[n + more] = '\n';
-    sys_call(SYS_write, STDERR_FILENO, (long)text, (long)(n + more + 1));
+    char buffer[512];
+    struct line l = line_start(buffer, sizeof buffer - 1);
+    line_text(&l, "preclose: ");
+    line_text(&l, text);
+    buffer[l.n] = '\n';
+    sink_complain(buffer, l.n + 1);
 }
 
 static void complain_log(void)
 {
-    static const char before[] = "PRECLOSE_LOG=", after[] = ": cannot be opened for writing; findings go to stderr";
-    char line[480];
-    size_t n = strnlen(settings.log_path, sizeof line - sizeof before - sizeof after);
-    memcpy(line, before, sizeof before - 1);
-    memcpy(line + sizeof before - 1, settings.log_path, n);
-    memcpy(line + sizeof before - 1 + n, after, sizeof after);
-    complain(NULL, line);
+    char text[480];
+    struct line l = line_start(text, sizeof text - 1);
+    line_text(&l, "PRECLOSE_LOG=");
+    line_value(&l, settings.log_path, strnlen(settings.log_path, sizeof settings.log_path), 300);
+    line_text(&l, ": cannot be opened for writing; findings go to stderr");
+    text[l.n] = '\0';
+    complain(NULL, text);
 }
 
 // Sockets that were open before us: from inetd, systemd, or whatever started this program.

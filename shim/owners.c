@@ -96,7 +96,7 @@ static bool same_file(const struct search *s, unsigned a, unsigned b, unsigned n
     return s->kcmp && sys_call6(SYS_kcmp, a, b, KCMP_FILE, n, n, 0) == 0;
 }
 
-// There are filters of system calls that kill for a kcmp(2), which few programs make (firejail): under a
+// There are filters of system calls that kill for a call that few programs make, as this one is: under a
 // filter it is not even tried.
 static void find_kcmp(struct search *s)
 {

@@ -99,6 +99,16 @@ static void look_at_threads(struct work *w)
     w->s.blocked_sending = w->blocked.sending;
 }
 
+// A thread that write has blocked in gets SIGPIPE when a shutdown wakes it, and by default the process dies
+// of that (net/core/stream.c sk_stream_error; unix sockets raise none). Whoever is blocked sending has
+// bytes unsent: with none, no thread need be known.
+static void look_for_death(struct work *w)
+{
+    bool possible = w->blocked.sigpipe || (!w->s.blocked_known && w->facts.unsent != 0);
+    bool tcp = w->r.kind == KIND_TCP || w->r.kind == KIND_TCP6;
+    w->s.deadly = possible && tcp && threads_die_of_sigpipe();
+}
+
 static void look_for_owners(struct work *w)
 {
     if (!decide_wants_proof(&w->s, settings)) return;
@@ -132,6 +142,7 @@ static void examine(struct work *w)
     else if (!(id & NO_COOKIE))
         w->facts.cookie = id;
     look_at_threads(w);
+    look_for_death(w);
     look_for_owners(w);
 }
 
@@ -143,7 +154,10 @@ static void perform(struct work *w)
         w->s.stuck = true;
         decide(&w->s, settings, &w->v);
     }
-    act(w->fd, &w->v);
+    if (!act(w->fd, &w->v)) {
+        w->s.refused = true;
+        decide(&w->s, settings, &w->v);
+    }
     if (w->v.action != ACTION_SHUTDOWN || !(w->v.findings & 1u << EVENT_UNREAD_RESET)) return;
     w->s.left_in = probe_state(w->fd, w->r.kind);
     decide(&w->s, settings, &w->v);
@@ -162,6 +176,7 @@ static void tell(struct work *w)
         .reason = w->v.reason,
         .acted = true,
         .holder = w->holder,
+        .deadly = w->s.deadly,
         .age_ms = w->r.opened.call == CALL_EXEC ? UNKNOWN : w->now - (int64_t)w->r.opened_ms,
         .opened = w->r.opened,
         .closed = w->closed,

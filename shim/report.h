@@ -20,6 +20,7 @@ struct finding {
     enum action action;
     enum reason reason;            // REASON_NONE: action says all
     bool acted;                    // action and reason are meaningful for this finding
+    bool deadly;                   // left-blocked: waking them would end the process by SIGPIPE
     int holder;                    // left-blocked: the pid that shares the socket; 0 unknown
     int64_t age_ms;                // since the socket was opened; UNKNOWN
     struct place opened, closed;   // pc 0 and tid 0: unknown

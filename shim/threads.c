@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "procfs.h"
 #include "sys.h"
@@ -23,34 +25,35 @@ static const struct call_row {
     uint8_t passing;
     bool sending;
     char name[16];
+    uint8_t flags; // of a sending call: which argument may hold MSG_NOSIGNAL; 0: none
 } calls[] = {
-    {SYS_read, ARG_0, false, "read"},
-    {SYS_readv, ARG_0, false, "readv"},
-    {SYS_preadv2, ARG_0, false, "preadv2"}, // at offset -1 it is readv
-    {SYS_recvfrom, ARG_0, false, "recvfrom"},
-    {SYS_recvmsg, ARG_0, false, "recvmsg"},
-    {SYS_recvmmsg, ARG_0, false, "recvmmsg"},
-    {SYS_accept, ARG_0, false, "accept"},
-    {SYS_accept4, ARG_0, false, "accept4"},
-    {SYS_connect, ARG_0, false, "connect"},
-    {SYS_write, ARG_0, true, "write"},
-    {SYS_writev, ARG_0, true, "writev"},
-    {SYS_pwritev2, ARG_0, true, "pwritev2"},
-    {SYS_sendto, ARG_0, true, "sendto"},
-    {SYS_sendmsg, ARG_0, true, "sendmsg"},
-    {SYS_sendmmsg, ARG_0, true, "sendmmsg"},
-    {SYS_sendfile, ARG_0, true, "sendfile"},
-    {SYS_sendfile, ARG_1, false, "sendfile"},
-    {SYS_splice, ARG_0, false, "splice"},
-    {SYS_splice, ARG_2, true, "splice"},
-    {SYS_ppoll, POLL_ARRAY, false, "ppoll"},
-    {SYS_pselect6, SELECT_SETS, false, "pselect6"},
+    {SYS_read, ARG_0, false, "read", 0},
+    {SYS_readv, ARG_0, false, "readv", 0},
+    {SYS_preadv2, ARG_0, false, "preadv2", 0}, // at offset -1 it is readv
+    {SYS_recvfrom, ARG_0, false, "recvfrom", 0},
+    {SYS_recvmsg, ARG_0, false, "recvmsg", 0},
+    {SYS_recvmmsg, ARG_0, false, "recvmmsg", 0},
+    {SYS_accept, ARG_0, false, "accept", 0},
+    {SYS_accept4, ARG_0, false, "accept4", 0},
+    {SYS_connect, ARG_0, false, "connect", 0},
+    {SYS_write, ARG_0, true, "write", 0},
+    {SYS_writev, ARG_0, true, "writev", 0},
+    {SYS_pwritev2, ARG_0, true, "pwritev2", 0},
+    {SYS_sendto, ARG_0, true, "sendto", 3},
+    {SYS_sendmsg, ARG_0, true, "sendmsg", 2},
+    {SYS_sendmmsg, ARG_0, true, "sendmmsg", 3},
+    {SYS_sendfile, ARG_0, true, "sendfile", 0},
+    {SYS_sendfile, ARG_1, false, "sendfile", 0},
+    {SYS_splice, ARG_0, false, "splice", 0},
+    {SYS_splice, ARG_2, true, "splice", 0},
+    {SYS_ppoll, POLL_ARRAY, false, "ppoll", 0},
+    {SYS_pselect6, SELECT_SETS, false, "pselect6", 0},
 #ifdef SYS_poll
-    {SYS_poll, POLL_ARRAY, false, "poll"},
-    {SYS_restart_syscall, RESTARTED_POLL, false, "restart_syscall"},
+    {SYS_poll, POLL_ARRAY, false, "poll", 0},
+    {SYS_restart_syscall, RESTARTED_POLL, false, "restart_syscall", 0},
 #endif
 #ifdef SYS_select
-    {SYS_select, SELECT_SETS, false, "select"},
+    {SYS_select, SELECT_SETS, false, "select", 0},
 #endif
 };
 
@@ -68,8 +71,8 @@ struct waiting {
     uint64_t number, arg[6];
 };
 
-// Reads memory of this process that may be gone. Not by process_vm_readv(2), for which some filters of system
-// calls kill (firejail).
+// Reads memory of this process that may be gone. Not by process_vm_readv(2): there are filters of system
+// calls that kill for it.
 static bool peek(struct search *s, uint64_t from, void *to, size_t n)
 {
     if (s->mem < 0) s->mem = procfs_open(s->tasks, "../mem");
@@ -174,7 +177,7 @@ static void task_name(int tasks, unsigned tid, char name[16])
     if (n < 0) name[0] = '\0';
 }
 
-static void add(const struct search *s, unsigned tid, const struct call_row *row)
+static void add(const struct search *s, unsigned tid, const struct call_row *row, const struct waiting *w)
 {
     struct blocked *b = s->found;
     if (b->n < THREADS_TOLD) {
@@ -184,7 +187,9 @@ static void add(const struct search *s, unsigned tid, const struct call_row *row
         task_name(s->tasks, tid, t->name);
     }
     b->n++;
-    b->sending = b->sending || row->sending;
+    if (!row->sending) return;
+    b->sending = true;
+    if (!row->flags || !(w->arg[row->flags] & MSG_NOSIGNAL)) b->sigpipe = true;
 }
 
 // Returns whether the thread could be looked at.
@@ -198,7 +203,7 @@ static bool look_at(struct search *s, unsigned tid)
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const struct call_row *row = &calls[i];
         if ((uint64_t)row->number != w.number || !is_on(s, &w, (enum passing)row->passing)) continue;
-        if (is_same_socket(s, tid)) add(s, tid, row);
+        if (is_same_socket(s, tid)) add(s, tid, row, &w);
         break;
     }
     return true;
@@ -241,6 +246,13 @@ uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
         if (s.mem >= 0) procfs_close(s.mem);
     }
     return procfs_now_us() - start_us;
+}
+
+bool threads_die_of_sigpipe(void)
+{
+    uint64_t action[8] = {0}; // the kernel's struct sigaction: the handler comes first
+    sys_call4(SYS_rt_sigaction, SIGPIPE, 0, (long)action, sizeof(uint64_t));
+    return action[0] == (uint64_t)(uintptr_t)SIG_DFL;
 }
 
 void thread_name(pid_t tid, char name[16])

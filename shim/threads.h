@@ -20,6 +20,7 @@ struct blocked_thread {
 struct blocked {
     bool known;   // false: the scan could not be made or was not finished; n is then a lower bound
     bool sending; // at least one is blocked sending
+    bool sigpipe; // at least one of these would get SIGPIPE with an EPIPE: it did not say MSG_NOSIGNAL
     unsigned n;   // how many threads are blocked on the descriptor
     struct blocked_thread thread[THREADS_TOLD]; // the first of them
 };
@@ -33,6 +34,10 @@ struct blocked {
 // (prctl(2), PR_SET_DUMPABLE). Stops after limit_us microseconds (CLOCK_MONOTONIC) and says so in known.
 // Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
+
+// Does SIGPIPE end this process? (Its action is SIG_DFL; whether a thread blocks it is not looked at.)
+// Async-signal-safe, no lock.
+bool threads_die_of_sigpipe(void);
 
 // The name (comm) of thread tid of this process into name, which is "" if there is no such thread.
 // Async-signal-safe, no lock.

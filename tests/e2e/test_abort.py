@@ -39,17 +39,9 @@ def unread():
     equal((finding['action'], finding['unread']), ('abort', 3), 'action and unread')
 
 
-@test('abort/unread/blocked-sender/unix')
-def unread_blocked_unix():
-    """A unix socket has no disconnect: its sender stays, since what would wake it would be an EOF to the peer."""
-    done = victim('wake', row='unix-stream-send', unread=6, settings=RESET)
-    equal(done['woken'], 'no', f'woken ({done.told()})')
-    equal(done.one('left-blocked')['action'], 'abort', 'action')
-
-
-@test('abort/unread/blocked-sender/tcp')
-def unread_blocked():
-    done = victim('wake', row='tcp-send', unread=6, settings=RESET)
+@test('abort/unread/blocked-sender/{row}', row=['tcp-send', 'unix-stream-send'])
+def unread_blocked(row):
+    done = victim('wake', row=row, unread=6, settings=RESET)
     equal(done['woken'], 'yes', f'woken ({done.told()})')
     equal(done['peer'], 'ECONNRESET', 'the peer sees')
     equal(done.one('unread-reset')['action'], 'abort', 'action')

@@ -13,7 +13,7 @@ struct row {
     enum unread_how unread;
     enum action action;
     enum reason reason;
-    bool disconnect;
+    bool disconnect, shut_both;
     unsigned findings; // besides close
 };
 
@@ -66,6 +66,18 @@ static const struct row rows[] = {
     {"linger 0 with a sender", {ESTABLISHED, .linger_reset = true},
      {CALM, .blocked = 1, .blocked_sending = true}, .action = ACTION_ABORT, .disconnect = true,
      .findings = BIT(LINGER_RESET) | BIT(BLOCKED_THREADS)},
+    {"linger 0 with a sender, and the kernel refuses", {ESTABLISHED, .linger_reset = true},
+     {CALM, .blocked = 1, .blocked_sending = true, .refused = true}, .action = ACTION_ABORT,
+     .findings = BIT(LINGER_RESET) | BIT(LEFT_BLOCKED)},
+    {"linger 0 with a sender that could die", {ESTABLISHED, .linger_reset = true},
+     {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .action = ACTION_ABORT,
+     .disconnect = true, .findings = BIT(LINGER_RESET) | BIT(BLOCKED_THREADS)},
+    {"linger 0 with two, one of whom could die", {ESTABLISHED, .linger_reset = true},
+     {CALM, .blocked = 2, .blocked_sending = true, .deadly = true}, .action = ACTION_ABORT,
+     .findings = BIT(LINGER_RESET) | BIT(LEFT_BLOCKED)},
+    {"a sender that a shutdown would kill", {ESTABLISHED, .unsent = 70000},
+     {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .reason = REASON_NONE,
+     .findings = BIT(LEFT_BLOCKED)},
     {"linger 0, threads not looked at", {ESTABLISHED, .linger_reset = true}, {.blocked_known = false},
      .action = ACTION_ABORT, .disconnect = true, .findings = BIT(LINGER_RESET)},
     {"linger 0 on a closed connection resets nothing",
@@ -102,7 +114,7 @@ static const struct row rows[] = {
      .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
     {"unread on a unix stream, reset wanted, with a sender", {.kind = KIND_UNIX_STREAM, .unread = 3},
      {CALM, .blocked = 1, .blocked_sending = true}, .unread = UNREAD_RESET, .action = ACTION_ABORT,
-     .findings = BIT(UNREAD_RESET) | BIT(LEFT_BLOCKED)},
+     .shut_both = true, .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
     {"unread datagrams are lost without a reset", {.kind = KIND_UDP, .unread = 3}, {CALM},
      .action = ACTION_SHUTDOWN},
     {"unread unknown", {ESTABLISHED, .unread = UNKNOWN}, {CALM}, .action = ACTION_SHUTDOWN},
@@ -123,7 +135,7 @@ static void check(const struct row *r)
     struct verdict v;
     s.facts = &r->facts;
     decide(&s, &set, &v);
-    if (v.action != r->action || v.reason != r->reason || v.disconnect != r->disconnect ||
+    if (v.action != r->action || v.reason != r->reason || v.disconnect != r->disconnect || v.shut_both != r->shut_both ||
         v.findings != (r->findings | BIT(CLOSE)))
         fail_msg("%s: %s %s disconnect=%d findings=%x", r->what, action_name(v.action),
                  reason_name(v.reason), v.disconnect, v.findings);

@@ -248,6 +248,61 @@ static void fill_table(void)
     for (int fd = 20; fd < 300; fd++) dup2(STDIN_FILENO, fd);
 }
 
+// In the process namespace of another process: a child of ours goes there and leaves an orphan, which becomes
+// the child of a process that is older than the socket.
+static int elsewhere_ns;
+
+static void leaves_an_orphan_elsewhere(const struct subject *s, int control)
+{
+    int status;
+    if (setns(elsewhere_ns, CLONE_NEWPID)) _exit(1);
+    pid_t inside = fork();
+    if (inside) {
+        waitpid(inside, &status, 0);
+        close(s->fd);
+        pause();
+    }
+    if (fork()) _exit(0);
+    while (getppid() != 1) sched_yield();
+    moves_it_away(s, control);
+}
+
+static void an_orphan_in_another_namespace_holds_it(void **state)
+{
+    (void)state;
+    int pipes[2], status;
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    pid_t maker = fork(), init = 0;
+    if (!maker) {
+        if (unshare(CLONE_NEWPID)) _exit(1);
+        init = fork();
+        if (!init) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            signal(SIGCHLD, SIG_IGN);
+            for (;;) pause();
+        }
+        write(pipes[1], &init, sizeof init);
+        for (;;) pause();
+    }
+    assert_int_equal(read(pipes[0], &init, sizeof init), sizeof init);
+    uint64_t then = now_ms();
+    assert_true(WAIT_UNTIL(now_ms() > then + 2ull * TICK_MS));
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)init);
+    elsewhere_ns = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(elsewhere_ns >= 0);
+    struct subject s = make_subject();
+    struct child c = start_child(leaves_an_orphan_elsewhere, &s);
+    struct owners_answer a = prove_within(&s, AMPLE_US);
+    assert_int_equal(a.owners, OWNERS_HELD);
+    assert_true(a.pid != c.pid);
+    end_child(&c);
+    kill(maker, SIGKILL);
+    waitpid(maker, &status, 0);
+    close(elsewhere_ns), close(pipes[0]), close(pipes[1]);
+    drop_subject(&s);
+}
+
 static void moves_without_end(const struct subject *s, int control)
 {
     int at = s->fd, to = 300;
@@ -279,9 +334,10 @@ static void moves_now_and_then(const struct subject *s, int control)
 // Each move is by a new process, which the one before leaves behind: like a process that flees from the scan.
 static void flees(const struct subject *s, int control)
 {
-    (void)s;
+    dup2(s->fd, 300);
+    close(s->fd);
     say(control);
-    while (getppid() != 1 || true) {
+    for (;;) {
         pid_t pid = fork();
         if (pid < 0) _exit(1);
         if (pid) _exit(0);
@@ -621,8 +677,11 @@ static void processes_that_cannot_be_read(void **state)
 
 static void asks_about_its_parents(const struct subject *s, int control)
 {
+    struct subject ours = *s;
+    ours.fd = dup2(s->fd, 300); // not under the number that the parent has
+    close(s->fd);
     say(control);
-    check_answer(s, OWNERS_HELD, getppid());
+    check_answer(&ours, OWNERS_HELD, getppid());
 }
 
 // A child that takes the socket for its own does not cut it off its parent, which is older.
@@ -685,7 +744,15 @@ static int file_system_that_is_no_proc(void)
 // lxcfs puts a file of its own there, which is renewed now and then.
 static int load_that_is_not_the_kernels(void)
 {
-    return mount("/dev/null", "/proc/loadavg", NULL, MS_BIND, NULL);
+    char path[] = "/tmp/preclose-loadavg-XXXXXX";
+    const char load[] = "0.00 0.00 0.00 1/1 5\n";
+    int fd = mkstemp(path);
+    if (fd < 0 || write(fd, load, sizeof load - 1) < 0) return -1;
+    int ret = mount(path, "/proc/loadavg", NULL, MS_BIND, NULL);
+    umount2(path, MNT_DETACH);
+    unlink(path);
+    close(fd);
+    return ret;
 }
 
 // The /proc of the parent's namespace: its numbers are not ours.
@@ -829,6 +896,7 @@ static int run(void)
         cmocka_unit_test(a_zombie_holds_nothing),
         cmocka_unit_test(a_grandchild_holds_it),
         cmocka_unit_test(an_orphan_holds_it),
+        cmocka_unit_test(an_orphan_in_another_namespace_holds_it),
         cmocka_unit_test(a_child_moves_its_descriptor),
         cmocka_unit_test(a_process_flees_through_forks),
         cmocka_unit_test(a_busy_child_proves_nothing),

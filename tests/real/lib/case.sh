@@ -1,6 +1,6 @@
 # Sourced by every case.
 #
-# Given by the runner: REAL (this folder's parent), SCRATCH (an empty directory, removed afterwards), LIBRARY (what to
+# Given by the runner: REAL (the folder of the runner), SCRATCH (an empty directory, removed afterwards), LIBRARY (what to
 # preload; empty in the run without), PROGRAMS (where what a case builds stays for other runs) and, in the run with the
 # library, PRECLOSE_LOG (a file in SCRATCH).
 # A case exits 0 when the program did what it should, 42 when a thread of it hangs in a call on a descriptor that the
@@ -8,6 +8,7 @@
 set -u
 readonly PYTHON=/usr/bin/python3 HUNG=42 CANNOT_RUN=77
 readonly LONG=10                          # seconds that anything here may take
+PATH=$PATH:/usr/sbin:/sbin                # where Debian has servers, and few users do
 cd "$SCRATCH" || exit 1
 
 fail() { # WHY: and what the programs said last
