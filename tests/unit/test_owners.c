@@ -254,16 +254,17 @@ static int elsewhere_ns;
 
 static void leaves_an_orphan_elsewhere(const struct subject *s, int control)
 {
-    int status;
-    if (setns(elsewhere_ns, CLONE_NEWPID)) _exit(1);
-    pid_t inside = fork();
-    if (inside) {
-        waitpid(inside, &status, 0);
+    int closed[2];
+    if (setns(elsewhere_ns, CLONE_NEWPID) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, closed))
+        _exit(1);
+    if (fork()) {
         close(s->fd);
+        say(closed[0]);
         pause();
     }
     if (fork()) _exit(0);
     while (getppid() != 1) sched_yield();
+    hear(closed[1]);
     moves_it_away(s, control);
 }
 
