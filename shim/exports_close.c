@@ -173,6 +173,15 @@ EXPORT void closefrom(int low)
     real()->closefrom(kept + 1);
 }
 
+// A stream with the number of a closed socket: something has reopened the number, unless fd is closed still.
+static void note_reopened(int fd)
+{
+    struct guard g;
+    if (!(track_state(fd) & FD_CLOSED) || guard_enter(&g) != ENTRY_OK) return;
+    if (probe_is_open(fd)) track_mark(fd, 0, FD_CLOSED);
+    guard_leave(&g);
+}
+
 // A stream on a socket is about to be closed. What it has buffered goes out first. Returns false if that
 // fails: nothing is then done to the socket, and errno says why, as it would have in the program's own
 // call, which finds the buffer empty now (glibc drops what it could not write).
@@ -181,6 +190,7 @@ static bool let_go_stream(FILE *stream, enum call call, uintptr_t pc)
     int saved = errno;
     int fd = fileno(stream);
     bool flushed = true;
+    note_reopened(fd);
     if (track_state(fd) & FD_SOCKET) {
         flushed = __fpending(stream) == 0 || fflush(stream) == 0;
         if (!flushed) saved = errno;

@@ -152,6 +152,7 @@ static long link_of(const struct search *s, unsigned tid, char *text, size_t siz
 // (unshare(CLONE_FILES)). Where that can't be told, it is taken to.
 static bool is_same_socket(struct search *s, unsigned tid)
 {
+    if (s->found->n >= THREADS_TOLD) return true; // of a crowd, those that are named are looked at
     char theirs[sizeof s->link];
     long n = link_of(s, tid, theirs, sizeof theirs);
     if (n < 0) return n != -ENOENT;
