@@ -70,7 +70,7 @@ static bool resets_linger(const struct facts *f)
 static enum action action_for(const struct situation *s, const struct settings *set)
 {
     const struct facts *f = s->facts;
-    if (!kind_wakes(f->kind) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
+    if (!facts_wake(f) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
     if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
     if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
     return s->deadly ? ACTION_NONE : ACTION_SHUTDOWN;

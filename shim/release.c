@@ -17,6 +17,7 @@
 #include "track.h"
 
 #define NO_COOKIE (1ull << 63)
+#define OPENING_MS 1000 // between the kernel's opening of a socket and our noting it, with all patience
 
 // Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's
 // life, and something to begin with, so that the one close that matters is always looked at.
@@ -114,12 +115,16 @@ static void look_for_owners(struct work *w)
     if (!decide_wants_proof(&w->s, settings)) return;
     uint64_t limit = purse_open(&owners_purse, w->now);
     if (!limit) return;
-    // What this process has not opened itself, older processes may hold: its parent, at least.
-    uint64_t since = w->r.share == SHARE_INHERITED || w->r.forefathers ? 0 : w->r.opened_ms;
+    // What this process has not opened itself, older processes may hold: its parent, at least. What it has, a
+    // child may hold that another thread forked before the time of the opening was noted.
+    bool ours = w->r.share != SHARE_INHERITED && !w->r.forefathers && w->r.opened_ms > OPENING_MS;
+    uint64_t since = ours ? w->r.opened_ms - OPENING_MS : 0;
+    uint64_t forks = track_forks();
     struct owners_answer a;
     owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);
     purse_pay(&owners_purse, a.took_us);
-    w->s.proof = a.owners;
+    bool still = forks == track_forks(); // true of a moment: another thread may have forked since
+    w->s.proof = a.owners == OWNERS_ALONE && !still ? OWNERS_UNKNOWN : a.owners;
     w->holder = a.pid;
 }
 

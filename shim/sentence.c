@@ -146,7 +146,7 @@ static void blocked_threads(struct line *l, const struct finding *f, const struc
 
 static void say_why_left(struct line *l, const struct finding *f)
 {
-    if (f->facts && !kind_wakes(f->facts->kind)) {
+    if (f->facts && !facts_wake(f->facts)) {
         line_text(l, ": shutdown does not wake threads on a socket of this kind (");
         line_text(l, kind_name(f->facts->kind));
         line_text(l, ")");

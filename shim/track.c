@@ -401,6 +401,11 @@ int track_next(unsigned first, unsigned last)
     return -1;
 }
 
+uint64_t track_forks(void)
+{
+    return (uint64_t)atomic_load(&fork_epoch) << 32 | atomic_load(&spawn_epoch);
+}
+
 void track_forked(void)
 {
     atomic_fetch_add(&fork_epoch, 1);

@@ -124,6 +124,9 @@ bool track_closed_at(int fd, struct place *opened, struct place *closed);
 // The lowest tracked descriptor in first..last, or -1. No lock.
 int track_next(unsigned first, unsigned last);
 
+// How many forks and spawns have been noted: changes with each. No lock.
+uint64_t track_forks(void);
+
 // From now on every socket that exists may be held by a child with a copy of the table (fork), or, of
 // those that are not close-on-exec or were given to it, by a child with a new program (spawn). No lock.
 void track_forked(void);
