@@ -17,7 +17,7 @@
 #include "track.h"
 
 #define NO_COOKIE (1ull << 63)
-#define OPENING_MS 1000 // between the kernel's opening of a socket and our noting it, with all patience
+#define OPENING_MS 20 // between the opening of a socket by the kernel and our noting of it
 
 // Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's
 // life, and something to begin with, so that the one close that matters is always looked at.
