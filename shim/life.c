@@ -116,6 +116,7 @@ static void adopt_inherited(void)
 void life_forked_child(void)
 {
     track_fork_recover();
+    release_child();
     report_child();
     misuse_child();
 }

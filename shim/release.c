@@ -44,6 +44,13 @@ void release_start(const struct settings *s)
     born_ms = now_ms();
 }
 
+void release_child(void)
+{
+    born_ms = now_ms();
+    atomic_store(&threads_purse.spent_us, 0);
+    atomic_store(&owners_purse.spent_us, 0);
+}
+
 uint64_t release_identity(int fd)
 {
     uint64_t id = probe_cookie(fd);
@@ -117,8 +124,9 @@ static void look_for_owners(struct work *w)
     if (!limit) return;
     // What this process has not opened itself, older processes may hold: its parent, at least. What it has, a
     // child may hold that another thread forked before the time of the opening was noted.
-    bool ours = w->r.share != SHARE_INHERITED && !w->r.forefathers && w->r.opened_ms > OPENING_MS;
-    uint64_t since = ours ? w->r.opened_ms - OPENING_MS : 0;
+    bool ours = w->r.share != SHARE_INHERITED && !w->r.forefathers;
+    int64_t opened = (int64_t)w->r.opened_ms - OPENING_MS;
+    uint64_t since = !ours ? 0 : (uint64_t)(opened > born_ms ? opened : born_ms);
     uint64_t forks = track_forks();
     struct owners_answer a;
     owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);

@@ -12,6 +12,9 @@
 // Which settings apply. Called once.
 void release_start(const struct settings *settings);
 
+// In a forked child: its time begins now.
+void release_child(void);
+
 // The program is about to let go of fd through call, from the instruction at pc. may_act false: the
 // record is retired and nothing is done to the socket. Async-signal-safe; takes the table lock and the report lock.
 void release(int fd, enum call call, uintptr_t pc, bool may_act);
