@@ -116,8 +116,10 @@ void decide(const struct situation *s, const struct settings *set, struct verdic
     *v = (struct verdict){.reason = reason_to_leave(s, set)};
     if (v->reason == REASON_NONE) v->action = action_for(s, set);
     if (v->action == ACTION_ABORT) wake_senders(s, v);
-    v->findings = 1u << EVENT_CLOSE;
-    v->findings |= reset_findings(s) | blocked_findings(s, v);
+    unsigned blocked = blocked_findings(s, v);
+    v->findings = 1u << EVENT_CLOSE | blocked;
+    // A thread in a call keeps the socket: what its last release will do, this close has not done yet.
+    if (!(blocked & 1u << EVENT_LEFT_BLOCKED)) v->findings |= reset_findings(s);
 }
 
 enum want decide_wants_threads(const struct situation *s, const struct settings *set)

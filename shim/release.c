@@ -210,9 +210,9 @@ __attribute__((noinline)) static void work_on(int fd, enum call call, uintptr_t 
     w.now = now_ms();
     w.closed = (struct place){.pc = pc, .tid = guard_tid(), .call = call};
     if (!track_retire(fd, &w.closed, &w.r) || w.r.epoll) return;
+    if (!may_act) w.r.flags |= SOCK_HANDS_OFF;
     examine(&w);
-    if (may_act) perform(&w);
-    else decide(&w.s, settings, &w.v), w.v.action = ACTION_NONE;
+    perform(&w);
     tell(&w);
 }
 
