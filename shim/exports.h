@@ -26,6 +26,8 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
 void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc);
 // fd was accepted from listener, or the accept failed (fd < 0).
 int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc);
+// fd is what pidfd_getfd returned: a duplicate of some process's, or -1.
+int got_from(int fd, uintptr_t pc);
 void got_epoll(int set, bool cloexec);
 // A duplicate is about to be made, and has been made.
 struct ofd *duplicate_begin(int from);
@@ -38,7 +40,10 @@ void pass_message(int fd, const struct msghdr *m);
 void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size);
 // Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
-void epoll_changed(int set, int op, int fd);
+// epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it
+// returns. Then how it ended (ret 0 or -1).
+void epoll_begin(int set, int op, int fd);
+void epoll_end(int set, int op, int fd, int ret);
 void shut(int fd, int how);
 void option_set(int fd, int level, int name);
 void fcntl_done(int fd, int cmd, long arg);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio_ext.h>
 #include <linux/close_range.h>
 #include <sys/resource.h>
@@ -42,14 +43,29 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
     return ret;
 }
 
+// close is a cancellation point (pthreads(7)): a thread that is cancelled closes nothing, and then nothing
+// may have been done to the socket. Once something has been, the close must follow.
+static int close_or_cancel(int fd, uintptr_t pc, int (*next)(int))
+{
+    if (!(track_state(fd) & FD_SOCKET)) return let_go_close(fd, pc, next);
+    int state;
+    pthread_testcancel();
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    int ret = let_go_close(fd, pc, next);
+    int saved = errno;
+    pthread_setcancelstate(state, &state);
+    errno = saved;
+    return ret;
+}
+
 EXPORT int close(int fd)
 {
-    return let_go_close(fd, CALLER, real()->close);
+    return close_or_cancel(fd, CALLER, real()->close);
 }
 
 EXPORT int __close(int fd)
 {
-    return let_go_close(fd, CALLER, real()->__close);
+    return close_or_cancel(fd, CALLER, real()->__close);
 }
 
 // Will dup2 or dup3 onto to go through? One that fails lets go of nothing.

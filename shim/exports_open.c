@@ -50,6 +50,18 @@ int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t p
     return fd;
 }
 
+int got_from(int fd, uintptr_t pc)
+{
+    if (fd < 0) return fd;
+    struct guard g;
+    if (guard_enter(&g) == ENTRY_OK) {
+        track_passed_socket(release_identity(fd)); // the process that it came from may be this one
+        guard_leave(&g);
+    }
+    got(fd, KIND_ASK, SHARE_PASSED, true, CALL_PIDFD_GETFD, pc);
+    return fd;
+}
+
 void got_epoll(int set, bool cloexec)
 {
     struct guard g;
@@ -112,16 +124,28 @@ void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc
             got_descriptors(c, flags, call, pc);
 }
 
-void epoll_changed(int set, int op, int fd)
+static void note_epoll(int set, int fd, bool added)
 {
-    if (op == EPOLL_CTL_MOD || !(track_state(fd) & FD_SOCKET)) return;
+    if (!(track_state(fd) & FD_SOCKET)) return;
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(fd, FD_DOUBT, 0);
     if (entry != ENTRY_OK) return;
-    if (op == EPOLL_CTL_ADD) track_epoll_add(set, fd);
+    if (added) track_epoll_add(set, fd);
     else track_epoll_del(set, fd);
     guard_leave(&g);
+}
+
+void epoll_begin(int set, int op, int fd)
+{
+    if (op == EPOLL_CTL_ADD) note_epoll(set, fd, true);
+}
+
+void epoll_end(int set, int op, int fd, int ret)
+{
+    bool gone = op == EPOLL_CTL_DEL && ret == 0;
+    bool failed = op == EPOLL_CTL_ADD && ret != 0 && errno != EEXIST;
+    if (gone || failed) note_epoll(set, fd, false);
 }
 
 static void flag(int fd, unsigned flags)
@@ -287,14 +311,13 @@ EXPORT int epoll_create1(int flags)
 
 EXPORT int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
+    epoll_begin(set, op, fd);
     int ret = real()->epoll_ctl(set, op, fd, event);
-    if (ret == 0) epoll_changed(set, op, fd);
+    epoll_end(set, op, fd, ret);
     return ret;
 }
 
 EXPORT int pidfd_getfd(int pidfd, int target, unsigned flags)
 {
-    int fd = real()->pidfd_getfd(pidfd, target, flags);
-    if (fd >= 0) got(fd, KIND_ASK, SHARE_PASSED, true, CALL_PIDFD_GETFD, CALLER);
-    return fd;
+    return got_from(real()->pidfd_getfd(pidfd, target, flags), CALLER);
 }

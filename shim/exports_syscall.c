@@ -73,6 +73,8 @@ static long get(long nr, const long a[6], uintptr_t pc)
         return got_accepted((int)next(nr, a), (int)a[0], false, CALL_ACCEPT, pc);
     case SYS_accept4:
         return got_accepted((int)next(nr, a), (int)a[0], a[3] & SOCK_CLOEXEC, CALL_ACCEPT4, pc);
+    case SYS_pidfd_getfd:
+        return got_from((int)next(nr, a), pc);
     case SYS_dup:
         pinned = duplicate_begin((int)a[0]);
         return duplicated(pinned, (int)a[0], (int)next(nr, a), false, CALL_DUP, pc);
@@ -101,7 +103,9 @@ static long message(long nr, const long a[6], uintptr_t pc)
 // Calls that change what is known of a descriptor, once they have succeeded.
 static long change(long nr, const long a[6], uintptr_t pc)
 {
+    if (nr == SYS_epoll_ctl) epoll_begin((int)a[0], (int)a[1], (int)a[2]);
     long ret = next(nr, a);
+    if (nr == SYS_epoll_ctl) epoll_end((int)a[0], (int)a[1], (int)a[2], (int)ret);
     if (ret < 0) {
         if (errno == EBADF && nr == SYS_shutdown) misuse_use((int)a[0], CALL_SHUTDOWN, pc);
         if (errno == EBADF && nr == SYS_setsockopt) misuse_use((int)a[0], CALL_SETSOCKOPT, pc);
@@ -109,7 +113,6 @@ static long change(long nr, const long a[6], uintptr_t pc)
     }
     if (nr == SYS_shutdown) shut((int)a[0], (int)a[1]);
     if (nr == SYS_setsockopt) option_set((int)a[0], (int)a[1], (int)a[2]);
-    if (nr == SYS_epoll_ctl) epoll_changed((int)a[0], (int)a[1], (int)a[2]);
     if (nr == SYS_epoll_create1) got_epoll((int)ret, a[0] & EPOLL_CLOEXEC);
     if (nr == SYS_io_uring_setup) life_io_uring();
     return ret;
@@ -132,6 +135,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_socketpair:
     case SYS_accept:
     case SYS_accept4:
+    case SYS_pidfd_getfd:
     case SYS_dup:
     case SYS_fcntl:
         return get(nr, a, pc);

@@ -346,11 +346,27 @@ void track_passed(int fd)
     lock_give(&lock);
 }
 
+void track_passed_socket(uint64_t cookie)
+{
+    lock_take(&lock);
+    struct desc *d, *next;
+    HASH_ITER(hh, table, d, next)
+        if (d->ofd && !d->ofd->epoll && d->ofd->cookie == cookie) d->ofd->share = SHARE_PASSED;
+    lock_give(&lock);
+}
+
+static bool is_registered(const struct ofd *o, const struct ofd *set, int key)
+{
+    for (const struct reg *r = o->regs; r; r = r->next)
+        if (r->set == set && r->key == key) return true;
+    return false;
+}
+
 void track_epoll_add(int set, int fd)
 {
     lock_take(&lock);
     struct desc *s = find(set), *d = find(fd);
-    if (d && d->ofd && !d->ofd->epoll) {
+    if (d && d->ofd && !d->ofd->epoll && !(s && s->ofd && is_registered(d->ofd, s->ofd, fd))) {
         struct reg *r = s && s->ofd && s->ofd->epoll ? arena_alloc(sizeof *r) : NULL;
         if (r) {
             *r = (struct reg){.next = d->ofd->regs, .set = s->ofd, .key = fd};

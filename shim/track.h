@@ -114,7 +114,10 @@ void track_flags(int fd, unsigned set);
 // fd is on its way to another process, or came from one, over SCM_RIGHTS.
 void track_passed(int fd);
 
-// epoll_ctl(set, EPOLL_CTL_ADD or DEL, fd) has succeeded.
+// The same of the socket with this cookie, if it has a descriptor here. Walks the whole table.
+void track_passed_socket(uint64_t cookie);
+
+// fd is in the epoll set (added again: still once), or is no longer.
 void track_epoll_add(int set, int fd);
 void track_epoll_del(int set, int fd);
 

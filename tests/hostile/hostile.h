@@ -489,6 +489,31 @@ HELPER char *output_of_self(const char *mode, const char *arg, bool with_library
     return text;
 }
 
+// This program again in a child, with the log that it is given, judging itself.
+struct again {
+    const char *mode, *arg;
+    const char *log;   // PRECLOSE_LOG
+    const char *stage; // one more variable and its value, or NULL
+    const char *value;
+    int stderr_fd;     // what its descriptor 2 is to be, or -1
+};
+
+HELPER void become(long arg)
+{
+    const struct again *a = (const struct again *)arg;
+    char *argv[] = {(char[]){"self"}, (char *)(uintptr_t)a->mode, (char *)(uintptr_t)a->arg, NULL};
+    must(setenv("PRECLOSE_LOG", a->log, 1));
+    if (a->stage) must(setenv(a->stage, a->value, 1));
+    if (a->stderr_fd >= 0) must(dup2(a->stderr_fd, STDERR_FILENO));
+    execv("/proc/self/exe", argv);
+    _exit(126);
+}
+
+HELPER void again(const char *what, const struct again *a)
+{
+    in_child(what, 20000, become, (long)a);
+}
+
 // The first line in which the two differ, for a verdict.
 HELPER void expect_same(const char *what, const char *without, const char *with)
 {
@@ -525,6 +550,36 @@ HELPER char *text_of(const char *path)
     text[n] = '\0';
     if (fd >= 0) raw_close(fd);
     return text;
+}
+
+// The descriptor that the library keeps for the log at path, or -1.
+HELPER int log_descriptor(const char *path)
+{
+    char link[64], at[PATH_MAX];
+    for (int fd = 0; fd < 2048; fd++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, at, sizeof at - 1);
+        if (n <= 0) continue;
+        at[n] = '\0';
+        if (!strcmp(at, path)) return fd;
+    }
+    return -1;
+}
+
+HELPER unsigned lines_in(const char *path)
+{
+    char *text = text_of(path);
+    unsigned n = 0;
+    for (const char *c = text; *c; c++) n += *c == '\n';
+    free(text);
+    return n;
+}
+
+// A close that is told (PRECLOSE_LEVEL=info).
+HELPER void told_close(void)
+{
+    int fd = must(socket(AF_INET, SOCK_DGRAM, 0));
+    must(close(fd));
 }
 
 HELPER unsigned count_of(const char *text, const char *what)

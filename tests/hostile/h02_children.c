@@ -1,0 +1,232 @@
+// Hazard 2: children that run in the parent's memory, and children with a new program. What they close, duplicate
+// and sweep is theirs; a socket that one of them holds lives on when the parent closes it; and the log goes on.
+#include "hostile.h"
+
+#include <spawn.h>
+
+static const char *self = "/proc/self/exe";
+
+// The program that a child becomes: says on descriptor 1 that it runs, waits for a byte on 0, and uses the connection
+// that it was given as argv[2].
+static int hold(const char *number)
+{
+    char byte;
+    int fd = atoi(number);
+    if (write(1, "r", 1) != 1 || read(0, &byte, 1) != 1) return 3;
+    if (send(fd, "x", 1, MSG_NOSIGNAL) != 1) return 4;
+    return recv(fd, &byte, 1, 0) == 1 ? 0 : 5;
+}
+
+struct holder {
+    int conn, peer; // conn: shared with the child
+    int to[2], from[2];
+    char number[12];
+    char *argv[4];
+};
+
+static void holder_begin(struct holder *h)
+{
+    int sv[2];
+    pair(sv);
+    h->conn = sv[0];
+    h->peer = sv[1];
+    must(fcntl(h->peer, F_SETFD, FD_CLOEXEC));
+    must(pipe2(h->to, O_CLOEXEC));
+    must(pipe2(h->from, O_CLOEXEC));
+    snprintf(h->number, sizeof h->number, "%d", h->conn);
+    h->argv[0] = (char *)(uintptr_t)self;
+    static char word[] = "hold";
+    h->argv[1] = word;
+    h->argv[2] = h->number;
+    h->argv[3] = NULL;
+}
+
+// The child runs. The parent closes its copy, and the child's connection lives.
+static void holder_end(struct holder *h, pid_t pid)
+{
+    char byte;
+    struct pollfd p = {.fd = h->from[0], .events = POLLIN};
+    if (poll(&p, 1, DEADLINE_MS) != 1 || read(h->from[0], &byte, 1) != 1) fail("the child does not run");
+    must(close(h->conn));
+    if (peer_sees(h->peer, 20) != '-') fail("the child's connection was cut");
+    must(write(h->to[1], "g", 1));
+    expect(peer_sees(h->peer, DEADLINE_MS) == 'd');
+    expect(send(h->peer, "y", 1, MSG_NOSIGNAL) == 1);
+    if (pid > 0) reap(pid, "the child", DEADLINE_MS);
+}
+
+static void spawned(long with_actions)
+{
+    struct holder h;
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    holder_begin(&h);
+    must(posix_spawn_file_actions_init(&actions));
+    posix_spawn_file_actions_adddup2(&actions, h.to[0], 0);
+    posix_spawn_file_actions_adddup2(&actions, h.from[1], 1);
+    if (with_actions) { // close-on-exec here, and given to the child under another number
+        must(fcntl(h.conn, F_SETFD, FD_CLOEXEC));
+        posix_spawn_file_actions_adddup2(&actions, h.conn, 50);
+        snprintf(h.number, sizeof h.number, "50");
+    }
+    expect(posix_spawn(&pid, self, &actions, NULL, h.argv, environ) == 0);
+    holder_end(&h, pid);
+}
+
+static void spawned_same_number(long arg)
+{
+    (void)arg;
+    struct holder h;
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    holder_begin(&h);
+    must(fcntl(h.conn, F_SETFD, FD_CLOEXEC));
+    must(posix_spawn_file_actions_init(&actions));
+    posix_spawn_file_actions_adddup2(&actions, h.to[0], 0);
+    posix_spawn_file_actions_adddup2(&actions, h.from[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, h.conn, h.conn); // clears close-on-exec in the child
+    expect(posix_spawnp(&pid, self, &actions, NULL, h.argv, environ) == 0);
+    holder_end(&h, pid);
+}
+
+static void exec_child(struct holder *h)
+{
+    dup2(h->to[0], 0);
+    dup2(h->from[1], 1);
+    execv(self, h->argv);
+    _exit(126);
+}
+
+static void by_vfork(long late_flag)
+{
+    struct holder h;
+    holder_begin(&h);
+    if (late_flag) must(fcntl(h.conn, F_SETFD, FD_CLOEXEC));
+    pid_t pid = vfork();
+    if (!pid) {
+        if (late_flag) fcntl(h.conn, F_SETFD, 0); // in the child alone
+        exec_child(&h);
+    }
+    holder_end(&h, must(pid));
+}
+
+static int clone_exec(void *arg)
+{
+    exec_child(arg);
+    return 1;
+}
+
+static void by_clone(long flags)
+{
+    struct holder h;
+    static char stack[65536] __attribute__((aligned(16)));
+    holder_begin(&h);
+    pid_t pid = must(clone(clone_exec, stack + sizeof stack, (int)flags | SIGCHLD, &h));
+    holder_end(&h, pid);
+}
+
+static void by_shell(long with_popen)
+{
+    struct holder h;
+    char command[200];
+    holder_begin(&h);
+    must(fcntl(h.to[0], F_SETFD, 0));
+    must(fcntl(h.from[1], F_SETFD, 0));
+    snprintf(command, sizeof command, "/proc/%d/exe hold %d <&%d >&%d &", (int)getpid(), h.conn, h.to[0], h.from[1]);
+    if (with_popen) {
+        FILE *f = popen(command, "w");
+        expect(f);
+        holder_end(&h, 0);
+        pclose(f);
+    } else {
+        must(system(command));
+        holder_end(&h, 0);
+    }
+}
+
+// A vfork child closes, duplicates and sweeps. The parent's sockets and what is known of them stay.
+static void vfork_closes(long how)
+{
+    int a[2], b[2], c[2];
+    struct receiver r;
+    pair(a);
+    pair(b);
+    tcp_pair(c);
+    pid_t pid = vfork();
+    if (!pid) {
+        if (how == 0) {
+            close(a[0]);
+            close(b[0]);
+            close(c[0]);
+        } else if (how == 1) {
+            dup2(a[0], b[0]);
+            dup2(a[1], c[0]);
+            dup2(a[0], 900);
+        } else if (how == 2) {
+            for (int fd = 3; fd < 2000; fd++) close(fd);
+        } else {
+            closefrom(3);
+        }
+        _exit(0);
+    }
+    reap(must(pid), "the vfork child", DEADLINE_MS);
+    expect(both_ways(a[0], a[1]) && both_ways(b[0], b[1]) && both_ways(c[0], c[1]));
+    // Still known as one hold each: the close of the last ends the connection and wakes.
+    start_receiver(&r, b[0]);
+    must(close(b[0]));
+    if (library_here() && !comes_back(&r, DEADLINE_MS)) fail("the table was changed by the vfork child");
+    must(close(a[0]));
+    expect(peer_sees(a[1], DEADLINE_MS) == 'e');
+    must(close(c[0]));
+    expect(peer_sees(c[1], DEADLINE_MS) == 'e');
+    still_works("vfork");
+}
+
+__attribute__((noinline)) static unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 2048; fd++) n += is_open(fd);
+    return n;
+}
+
+// A vfork child puts something of its own over the log's descriptor, and sweeps it: the parent's log stays.
+static void vfork_over_log(long how)
+{
+    const char *path = getenv("PRECLOSE_LOG");
+    int sv[2], kept = path ? log_descriptor(path) : -1;
+    if (kept < 0) skip("no log file");
+    pair(sv);
+    unsigned before = open_descriptors();
+    pid_t pid = vfork();
+    if (!pid) {
+        if (how == 0) dup2(sv[0], kept);
+        else if (how == 1) close_range(3, 4000, 0);
+        else syscall(SYS_dup3, sv[0], kept, 0);
+        _exit(0);
+    }
+    reap(must(pid), "the vfork child", DEADLINE_MS);
+    if (log_descriptor(path) != kept) fail("the parent's log was moved by what its vfork child did");
+    unsigned told = lines_in(path);
+    must(close(sv[0]));
+    must(close(sv[1]));
+    if (lines_in(path) < told + 2) fail("after a vfork child that meets the log's descriptor nothing is written any more");
+    expect(open_descriptors() == before - 2);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2 && !strcmp(argv[1], "hold")) return hold(argv[2]);
+    need_library();
+    in_child("posix_spawn", 10000, spawned, 0);
+    in_child("posix_spawn with a dup2 action", 10000, spawned, 1);
+    in_child("posix_spawnp with a dup2 action onto itself", 10000, spawned_same_number, 0);
+    in_child("vfork", 10000, by_vfork, 0);
+    in_child("vfork whose child clears close-on-exec", 10000, by_vfork, 1);
+    in_child("clone", 10000, by_clone, 0);
+    in_child("clone(CLONE_VM | CLONE_VFORK)", 10000, by_clone, CLONE_VM | CLONE_VFORK);
+    in_child("system", 10000, by_shell, 0);
+    in_child("popen", 10000, by_shell, 1);
+    for (long how = 0; how < 4; how++) in_child("a vfork child that closes", 10000, vfork_closes, how);
+    for (long how = 0; how < 3; how++) in_child("a vfork child over the log", 10000, vfork_over_log, how);
+    return 0;
+}

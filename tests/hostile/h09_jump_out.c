@@ -1,0 +1,93 @@
+// timeout: 60
+// env: LD_BIND_NOW=1
+// Hazard 9: at every single instruction of a call a signal handler leaves it by siglongjmp. Afterwards this thread
+// and others still open, duplicate and close, and the process can still put itself into a sandbox.
+#include "step.h"
+
+#ifdef STEP_UNKNOWN
+int main(void)
+{
+    skip(STEP_UNKNOWN);
+}
+#else
+
+static sigjmp_buf back;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    siglongjmp(back, 1);
+}
+
+static void *work(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) exercise();
+    return NULL;
+}
+
+static void enter_sandbox(void)
+{
+    struct filter f = filter_new();
+    struct sock_fprog p = filter_end(&f, SECCOMP_RET_ALLOW);
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p));
+}
+
+static void in_traced(const struct operation *op)
+{
+    if (sigsetjmp(back, 1) == 0) run_marked(op);
+    sigset_t mask;
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    expect(!sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGTERM));
+    exercise();
+    pthread_t t = start_thread(work, NULL);
+    pthread_join(t, NULL);
+    enter_sandbox();
+}
+
+static void in_traced_to_the_end(const struct operation *op)
+{
+    run_marked(op);
+}
+
+// Where op can be interrupted, in order; which time of that instruction.
+static struct {
+    unsigned long at;
+    unsigned nth;
+} places[20000];
+
+static unsigned find_places(const struct operation *op)
+{
+    unsigned n = 0;
+    trace(op, on_signal, SIGUSR1, in_traced_to_the_end);
+    for (; step(SIGUSR1) && n < sizeof places / sizeof *places; n++) {
+        places[n].at = traced.here;
+        places[n].nth = 1;
+        for (unsigned i = 0; i < n; i++)
+            if (places[i].at == traced.here) places[n].nth++;
+    }
+    let_run(0);
+    return n;
+}
+
+int main(void)
+{
+    unsigned total = 0;
+    need_library();
+    warm_up();
+    for (const struct operation *op = operations; op < operations + OPERATIONS; op++) {
+        if (!op->may_jump) continue;
+        unsigned n = find_places(op);
+        for (unsigned i = 0; i < n; i++) {
+            trace(op, on_signal, SIGUSR1, in_traced);
+            traced.index = i + 1;
+            run_to(places[i].at, places[i].nth, SIGUSR1);
+            let_run(SIGUSR1);
+        }
+        total += n;
+    }
+    printf("note: left %u times\n", total);
+    return 0;
+}
+#endif
