@@ -44,6 +44,8 @@ bool is_readable(const void *at, size_t n);
 // returns. Then how it ended (ret 0 or -1).
 void epoll_begin(int set, int op, int fd);
 void epoll_end(int set, int op, int fd, int ret);
+// A clone with these flags is about to happen, or has.
+void note_clone(unsigned long flags);
 void shut(int fd, int how);
 void option_set(int fd, int level, int name);
 void fcntl_done(int fd, int cmd, long arg);

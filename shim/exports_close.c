@@ -27,6 +27,16 @@ static bool is_ours(int fd)
     return ours;
 }
 
+// Kept out of let_go_close, so that the close of a file does not pay for the frame.
+__attribute__((noinline)) static int close_tracked(int fd, uintptr_t pc, int (*next)(int))
+{
+    struct release w;
+    release_begin(&w, fd, CALL_CLOSE, pc, true);
+    int ret = next(fd);
+    release_end(&w);
+    return ret;
+}
+
 int let_go_close(int fd, uintptr_t pc, int (*next)(int))
 {
     uint8_t state = track_state(fd);
@@ -34,8 +44,12 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
         errno = EBADF;
         return -1;
     }
+    if (state & FD_CLOSING && release_under_way(fd)) {
+        errno = EBADF;
+        return -1;
+    }
     misuse_note_close(fd);
-    release(fd, CALL_CLOSE, pc, true);
+    if (state & (FD_SOCKET | FD_EPOLL)) return close_tracked(fd, pc, next);
     int ret = next(fd);
     if (!(state & FD_CLOSED)) return ret;
     if (ret == 0) track_mark(fd, 0, FD_CLOSED); // something else had the number since
@@ -43,19 +57,12 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
     return ret;
 }
 
-// close is a cancellation point (pthreads(7)): a thread that is cancelled closes nothing, and then nothing
-// may have been done to the socket. Once something has been, the close must follow.
+// close is a cancellation point (pthreads(7)): where a thread is cancelled instead of closing, nothing may have
+// been done to the socket.
 static int close_or_cancel(int fd, uintptr_t pc, int (*next)(int))
 {
-    if (!(track_state(fd) & FD_SOCKET)) return let_go_close(fd, pc, next);
-    int state;
-    pthread_testcancel();
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    int ret = let_go_close(fd, pc, next);
-    int saved = errno;
-    pthread_setcancelstate(state, &state);
-    errno = saved;
-    return ret;
+    if (track_state(fd) & FD_SOCKET) pthread_testcancel();
+    return let_go_close(fd, pc, next);
 }
 
 EXPORT int close(int fd)
@@ -99,14 +106,24 @@ static void make_way(int to)
     guard_leave(&g);
 }
 
+__attribute__((noinline)) static int dup_over(int from, int to, int flags, enum call call, uintptr_t pc, bool raw)
+{
+    struct release w;
+    release_begin(&w, to, call, pc, true);
+    int ret = next_dup(from, to, flags, call, raw);
+    int saved = errno;
+    release_end(&w);
+    errno = saved;
+    return ret;
+}
+
 int let_go_dup3(int from, int to, int flags, enum call call, uintptr_t pc, bool raw)
 {
-    if (track_state(to) & (FD_SOCKET | FD_EPOLL) && dup_will_work(from, to, flags, call))
-        release(to, call, pc, true);
     if (from == to) return next_dup(from, to, flags, call, raw);
     make_way(to);
     struct ofd *pinned = duplicate_begin(from);
-    int ret = next_dup(from, to, flags, call, raw);
+    bool replaces = track_state(to) & (FD_SOCKET | FD_EPOLL) && dup_will_work(from, to, flags, call);
+    int ret = replaces ? dup_over(from, to, flags, call, pc, raw) : next_dup(from, to, flags, call, raw);
     return duplicated(pinned, from, ret, flags & O_CLOEXEC, call, pc);
 }
 
@@ -153,6 +170,14 @@ static bool close_range_works(void)
     return works;
 }
 
+static void note_cloexec(unsigned first, unsigned last)
+{
+    struct guard g;
+    if (track_next(first, last) < 0 || guard_enter(&g) != ENTRY_OK) return;
+    track_cloexec_range(first, last);
+    guard_leave(&g);
+}
+
 int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, bool raw)
 {
     const unsigned known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
@@ -161,7 +186,7 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
     if (parts) track_split(); // the other threads keep theirs
     if ((unsigned)flags & CLOSE_RANGE_CLOEXEC) {
         int ret = next_close_range(first, last, flags, raw);
-        if (ret == 0) track_cloexec_range(first, last);
+        if (ret == 0) note_cloexec(first, last);
         return ret;
     }
     if (!parts && track_next(first, last) >= 0 && close_range_works())
@@ -201,44 +226,61 @@ static void note_reopened(int fd)
 // A stream on a socket is about to be closed. What it has buffered goes out first. Returns false if that
 // fails: nothing is then done to the socket, and errno says why, as it would have in the program's own
 // call, which finds the buffer empty now (glibc drops what it could not write).
-static bool let_go_stream(FILE *stream, enum call call, uintptr_t pc)
+static bool let_go_stream(struct release *w, FILE *stream, enum call call, uintptr_t pc)
 {
     int saved = errno;
     int fd = fileno(stream);
     bool flushed = true;
     note_reopened(fd);
+    w->pending = false;
     if (track_state(fd) & FD_SOCKET) {
         flushed = __fpending(stream) == 0 || fflush(stream) == 0;
         if (!flushed) saved = errno;
-        release(fd, call, pc, flushed);
+        release_begin(w, fd, call, pc, flushed);
     }
     errno = saved;
     return flushed;
 }
 
-EXPORT int fclose(FILE *stream)
+static int close_stream(FILE *stream, uintptr_t pc)
 {
-    bool flushed = let_go_stream(stream, CALL_FCLOSE, CALLER);
+    struct release w;
+    bool flushed = let_go_stream(&w, stream, CALL_FCLOSE, pc);
     int ret = real()->fclose(stream);
+    release_end(&w);
     return flushed ? ret : EOF;
 }
 
-static FILE *reopened(FILE *stream)
+EXPORT int fclose(FILE *stream)
 {
+    return close_stream(stream, CALLER);
+}
+
+EXPORT int _IO_fclose(FILE *stream)
+{
+    return close_stream(stream, CALLER);
+}
+
+typedef FILE *freopen_function(const char *, const char *, FILE *);
+
+static FILE *reopen_stream(freopen_function *next, const char *path, const char *mode, FILE *stream, uintptr_t pc)
+{
+    struct release w;
+    let_go_stream(&w, stream, CALL_FREOPEN, pc);
+    FILE *reopened = next(path, mode, stream);
     int saved = errno;
-    if (stream) duplicate_end(NULL, -1, fileno(stream), true);
+    release_end(&w);
+    if (reopened) duplicate_end(NULL, -1, fileno(reopened), true);
     errno = saved;
-    return stream;
+    return reopened;
 }
 
 EXPORT FILE *freopen(const char *path, const char *mode, FILE *stream)
 {
-    let_go_stream(stream, CALL_FREOPEN, CALLER);
-    return reopened(real()->freopen(path, mode, stream));
+    return reopen_stream(real()->freopen, path, mode, stream, CALLER);
 }
 
 EXPORT FILE *freopen64(const char *path, const char *mode, FILE *stream)
 {
-    let_go_stream(stream, CALL_FREOPEN, CALLER);
-    return reopened(real()->freopen64(path, mode, stream));
+    return reopen_stream(real()->freopen64, path, mode, stream, CALLER);
 }

@@ -2,6 +2,8 @@
 #include "exports.h"
 
 #include <fcntl.h>
+#include <linux/nbd.h>
+#include <linux/seccomp.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -54,11 +56,16 @@ int got_from(int fd, uintptr_t pc)
 {
     if (fd < 0) return fd;
     struct guard g;
+    int same = -1;
     if (guard_enter(&g) == ENTRY_OK) {
-        track_passed_socket(release_identity(fd)); // the process that it came from may be this one
+        same = track_find(release_identity(fd)); // the process that it came from may be this one
+        if (same >= 0) {
+            track_passed(same);
+            track_unpin(track_pin(same), fd, true);
+        }
         guard_leave(&g);
     }
-    got(fd, KIND_ASK, SHARE_PASSED, true, CALL_PIDFD_GETFD, pc);
+    if (same < 0) got(fd, KIND_ASK, SHARE_PASSED, true, CALL_PIDFD_GETFD, pc);
     return fd;
 }
 
@@ -141,11 +148,11 @@ void epoll_begin(int set, int op, int fd)
     if (op == EPOLL_CTL_ADD) note_epoll(set, fd, true);
 }
 
+// An addition that failed stays noted: taking the socket out of a set that it is not in does no harm, and the
+// number may be another socket's by now.
 void epoll_end(int set, int op, int fd, int ret)
 {
-    bool gone = op == EPOLL_CTL_DEL && ret == 0;
-    bool failed = op == EPOLL_CTL_ADD && ret != 0 && errno != EEXIST;
-    if (gone || failed) note_epoll(set, fd, false);
+    if (op == EPOLL_CTL_DEL && ret == 0) note_epoll(set, fd, false);
 }
 
 static void flag(int fd, unsigned flags)
@@ -243,6 +250,15 @@ EXPORT int fcntl(int fd, int cmd, ...)
     return do_fcntl(real()->fcntl, fd, cmd, arg, CALLER);
 }
 
+EXPORT int __fcntl(int fd, int cmd, ...)
+{
+    va_list args;
+    va_start(args, cmd);
+    long arg = va_arg(args, long);
+    va_end(args);
+    return do_fcntl(real()->fcntl, fd, cmd, arg, CALLER);
+}
+
 EXPORT int fcntl64(int fd, int cmd, ...)
 {
     va_list args;
@@ -252,12 +268,26 @@ EXPORT int fcntl64(int fd, int cmd, ...)
     return do_fcntl(real()->fcntl64, fd, cmd, arg, CALLER);
 }
 
+// Requests that hand a socket on: to the process that a seccomp supervisor serves, to a block device.
+static void pass_by_ioctl(unsigned long request, void *arg)
+{
+    int fd = -1;
+    if (request == NBD_SET_SOCK) fd = (int)(uintptr_t)arg;
+    if (request == SECCOMP_IOCTL_NOTIF_ADDFD && is_readable(arg, sizeof(struct seccomp_notif_addfd)))
+        fd = (int)((const struct seccomp_notif_addfd *)arg)->srcfd;
+    struct guard g;
+    if (!(track_state(fd) & FD_SOCKET) || guard_enter(&g) != ENTRY_OK) return;
+    track_passed(fd);
+    guard_leave(&g);
+}
+
 EXPORT int ioctl(int fd, unsigned long request, ...)
 {
     va_list args;
     va_start(args, request);
     void *arg = va_arg(args, void *);
     va_end(args);
+    if (request == NBD_SET_SOCK || request == SECCOMP_IOCTL_NOTIF_ADDFD) pass_by_ioctl(request, arg);
     int ret = real()->ioctl(fd, request, arg);
     if (ret < 0) return ret;
     if (request == FIOCLEX || request == FIONCLEX) cloexec_set(fd, request == FIOCLEX);

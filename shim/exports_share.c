@@ -106,12 +106,11 @@ __attribute__((visibility("hidden"), used)) void before_vfork(void)
     track_forked();
 }
 
-// What a clone with these flags means for the descriptors.
-static void note_clone(unsigned long flags)
+void note_clone(unsigned long flags)
 {
-    if (flags & CLONE_FILES) return;
-    track_forked();
-    if (flags & CLONE_THREAD) track_split();
+    // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.
+    if (!(flags & CLONE_FILES) != !(flags & CLONE_THREAD)) track_split();
+    if (!(flags & CLONE_FILES)) track_forked();
 }
 
 static int do_clone(int (*fn)(void *), void *stack, int flags, void *arg, va_list more)
@@ -201,9 +200,9 @@ EXPORT int prctl(int option, ...)
     unsigned long c = va_arg(more, unsigned long), d = va_arg(more, unsigned long);
     va_end(more);
     if (option != PR_SET_SECCOMP) return real()->prctl(option, a, b, c, d);
-    bool was_on = life_sandbox_begin();
+    enum phase before = life_sandbox_begin();
     int ret = real()->prctl(option, a, b, c, d);
-    life_sandbox_end(was_on, ret == 0);
+    life_sandbox_end(before, ret == 0);
     return ret;
 }
 

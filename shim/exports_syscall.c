@@ -28,8 +28,7 @@ static long next(long nr, const long a[6])
 static long do_fork(long nr, const long a[6], unsigned long flags)
 {
     if (flags & (CLONE_VM | CLONE_FILES)) {
-        if (!(flags & CLONE_FILES)) track_forked();
-        if (flags & CLONE_THREAD && !(flags & CLONE_FILES)) track_split();
+        note_clone(flags);
         return next(nr, a);
     }
     life_before_fork();
@@ -47,9 +46,9 @@ static unsigned long clone3_flags(const long a[6])
 
 static long sandbox(long nr, const long a[6])
 {
-    bool was_on = life_sandbox_begin();
+    enum phase before = life_sandbox_begin();
     long ret = next(nr, a);
-    life_sandbox_end(was_on, ret >= 0);
+    life_sandbox_end(before, ret >= 0);
     return ret;
 }
 

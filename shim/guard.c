@@ -11,9 +11,7 @@
 #define CANARY 0x70726563u
 #define PATIENCE_MS 100 // for the threads that are inside; none stays for long
 
-enum { NOT_STARTED, ON, OFF };
-
-static _Atomic int phase = NOT_STARTED;
+static _Atomic int phase = NOT_STARTED; // enum phase
 static _Atomic int inside_count;
 static _Atomic pid_t owner;
 
@@ -23,6 +21,7 @@ static volatile uint32_t *canary;
 
 static __thread struct {
     int depth;
+    bool counted; // in inside_count
     pid_t pid, tid; // tid is right while pid is the owner
 } self __attribute__((tls_model("initial-exec")));
 
@@ -45,12 +44,17 @@ static void restore_signals(uint64_t mask)
     sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
 }
 
+// Signals are blocked: a handler that found the process its own, and the locks still held by threads that
+// are not here, would wait for ever. For the same reason the canary comes last.
 static void take_over(void)
 {
+    uint64_t mask = block_signals();
     atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
     atomic_store(&inside_count, 0);
-    if (canary) *canary = CANARY;
+    self.counted = false;
     life_forked_child();
+    if (canary) *canary = CANARY;
+    restore_signals(mask);
 }
 
 // Is this the process whose table we see? A child by a fork that nobody told us of takes the table over;
@@ -72,31 +76,43 @@ void guard_forked_child(void)
     if (!own_process()) take_over();
 }
 
+// Counted before the phase is looked at and before any system call, so that guard_shut waits for both. A
+// handler that jumps out in between leaves the thread counted: its next entry finds that, and keeps it.
+static void count_in(void)
+{
+    if (self.counted) return;
+    atomic_fetch_add(&inside_count, 1);
+    self.counted = true;
+}
+
+static void count_out(void)
+{
+    if (!self.counted) return;
+    self.counted = false;
+    atomic_fetch_sub(&inside_count, 1);
+}
+
 enum entry guard_enter(struct guard *g)
 {
-    int now = atomic_load_explicit(&phase, memory_order_acquire);
-    if (now == NOT_STARTED) {
-        life_start();
-        now = atomic_load_explicit(&phase, memory_order_acquire);
-    }
-    if (now != ON) return ENTRY_OFF;
+    if (atomic_load_explicit(&phase, memory_order_acquire) == NOT_STARTED) life_start();
+    if (atomic_load_explicit(&phase, memory_order_acquire) != ON) return ENTRY_OFF;
     if (self.depth) return ENTRY_NESTED;
-    if (!own_process()) return ENTRY_OFF;
+    count_in();
+    if (atomic_load(&phase) != ON || !own_process()) {
+        count_out();
+        return ENTRY_OFF;
+    }
+    count_in(); // in a child, own_process has begun to count anew
     g->mask = block_signals();
     self.depth = 1;
-    atomic_fetch_add(&inside_count, 1);
-    if (atomic_load(&phase) == ON) return ENTRY_OK;
-    // guard_shut came in between: not even the mask may be restored by us if a filter is on its way, but
-    // guard_shut waits for inside_count, so the filter is not there yet.
-    guard_leave(g);
-    return ENTRY_OFF;
+    return ENTRY_OK;
 }
 
 void guard_leave(struct guard *g)
 {
     self.depth = 0;
     restore_signals(g->mask);
-    atomic_fetch_sub(&inside_count, 1);
+    count_out();
 }
 
 pid_t guard_tid(void)
@@ -118,7 +134,8 @@ void guard_open(void)
     }
     atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
     if (canary) *canary = CANARY;
-    atomic_store(&phase, ON);
+    int from = NOT_STARTED; // not OFF: a sandbox may have come first
+    atomic_compare_exchange_strong(&phase, &from, ON);
 }
 
 static int64_t now_ms(void)
@@ -128,16 +145,19 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-bool guard_shut(void)
+enum phase guard_shut(void)
 {
-    if (atomic_exchange(&phase, OFF) != ON) return false;
-    // Bounded: a handler that jumped out of guard_leave, after the mask and before the count, is counted for ever.
+    // No filter is there yet: asking is allowed. What a vfork child does to itself is not its parent's.
+    if (atomic_load(&phase) == ON && !own_process()) return OFF;
+    enum phase before = (enum phase)atomic_exchange(&phase, OFF);
+    // Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.
     int64_t end = now_ms() + PATIENCE_MS;
-    while (atomic_load(&inside_count) > 0 && now_ms() < end) sys_call(SYS_sched_yield, 0, 0, 0);
-    return true;
+    while (before == ON && atomic_load(&inside_count) - self.counted > 0 && now_ms() < end)
+        sys_call(SYS_sched_yield, 0, 0, 0);
+    return before;
 }
 
-void guard_reopen(void)
+void guard_reopen(enum phase before)
 {
-    atomic_store(&phase, ON);
+    atomic_store(&phase, before);
 }

@@ -34,13 +34,15 @@ pid_t guard_tid(void);
 // Turns preclose on. Called once, when everything else has started.
 void guard_open(void);
 
-// Turns preclose off for good (sandbox, not selected): waits until no other thread is inside, so that no
-// system call of ours comes after it. Returns whether it was on. Async-signal-safe; must not be called
-// between enter and leave.
-bool guard_shut(void);
+enum phase { NOT_STARTED, ON, OFF };
+
+// Turns preclose off (sandbox, not selected): waits until no other thread is inside, so that no system call
+// of ours comes after it. Returns what it was before: what guard_reopen takes. Async-signal-safe; must not
+// be called between enter and leave.
+enum phase guard_shut(void);
 
 // Takes guard_shut back: the program's attempt to enter a sandbox has failed.
-void guard_reopen(void);
+void guard_reopen(enum phase before);
 
 // In a child that a fork has made, not in one that runs in its parent's memory: takes the table over, unless
 // that has happened. Async-signal-safe.

@@ -67,6 +67,11 @@ static void adopt(int fd)
     if (track_state(fd) & FD_SOCKET || fd == sink_fd()) return;
     uint64_t id = release_identity(fd);
     if (!id) return;
+    int same = track_find(id);
+    if (same >= 0) { // inetd's 0, 1 and 2
+        track_unpin(track_pin(same), fd, false);
+        return;
+    }
     struct opening o = {
         .place = {.call = CALL_EXEC},
         .cookie = id,
@@ -179,6 +184,8 @@ void life_start(void)
         settings_read(&settings, environ, pid, complain, NULL);
         if (sink_open(&settings) != 0) complain_log();
         use_loader();
+        // liburing makes its system calls itself: where it is linked, a ring may exist that is never seen.
+        if (real_has_object("/liburing.so")) life_io_uring();
         report_start(&settings, comm);
         release_start(&settings);
         adopt_inherited();
@@ -206,17 +213,17 @@ bool life_has_io_uring(void)
     return atomic_load_explicit(&io_uring, memory_order_relaxed);
 }
 
-bool life_sandbox_begin(void)
+enum phase life_sandbox_begin(void)
 {
     return guard_shut();
 }
 
-void life_sandbox_end(bool was_on, bool entered)
+void life_sandbox_end(enum phase before, bool entered)
 {
-    if (!was_on || entered) return;
+    if (before == OFF || entered) return;
     // Other threads may have duplicated a socket meanwhile, unseen.
-    if (!__libc_single_threaded) track_forked();
-    guard_reopen();
+    if (!__libc_single_threaded) track_doubt();
+    guard_reopen(before);
 }
 
 void life_end(void)

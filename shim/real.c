@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "sys.h"
 
@@ -157,4 +159,15 @@ void real_load(void)
 void *real_optional(const char *name)
 {
     return dlsym(RTLD_NEXT, name);
+}
+
+static int is_object(struct dl_phdr_info *info, size_t size, void *part)
+{
+    (void)size;
+    return strstr(info->dlpi_name, part) != NULL;
+}
+
+bool real_has_object(const char *part)
+{
+    return dl_iterate_phdr(is_object, (void *)(uintptr_t)part) != 0;
 }

@@ -29,6 +29,9 @@ void real_load(void);
 // What libc has by this name in every version from some on; NULL if not in this one. Not async-signal-safe.
 void *real_optional(const char *name);
 
+// Is a shared object whose path has this in it loaded now? Not async-signal-safe.
+bool real_has_object(const char *part);
+
 // The functions, looked up. Async-signal-safe once loaded.
 static inline const struct real *real(void)
 {

@@ -78,20 +78,7 @@ static void purse_pay(struct purse *p, uint64_t us)
     atomic_fetch_add(&p->spent_us, (int64_t)us);
 }
 
-// One release on its way through the rooms.
-struct work {
-    int fd;
-    int64_t now; // CLOCK_BOOTTIME milliseconds
-    struct place closed;
-    struct retired r;
-    struct facts facts;
-    struct blocked blocked;
-    struct situation s;
-    struct verdict v;
-    int holder;
-};
-
-static void look_at_threads(struct work *w)
+static void look_at_threads(struct release *w)
 {
     w->s.blocked_known = true;
     if (__libc_single_threaded) return;
@@ -110,14 +97,14 @@ static void look_at_threads(struct work *w)
 // A thread that write has blocked in gets SIGPIPE when a shutdown wakes it, and by default the process dies
 // of that (net/core/stream.c sk_stream_error; unix sockets raise none). Whoever is blocked sending has
 // bytes unsent: with none, no thread need be known.
-static void look_for_death(struct work *w)
+static void look_for_death(struct release *w)
 {
     bool possible = w->blocked.sigpipe || (!w->s.blocked_known && w->facts.unsent != 0);
     bool tcp = w->r.kind == KIND_TCP || w->r.kind == KIND_TCP6;
     w->s.deadly = possible && tcp && threads_die_of_sigpipe();
 }
 
-static void look_for_owners(struct work *w)
+static void look_for_owners(struct release *w)
 {
     if (!decide_wants_proof(&w->s, settings)) return;
     uint64_t limit = purse_open(&owners_purse, w->now);
@@ -136,7 +123,7 @@ static void look_for_owners(struct work *w)
     w->holder = a.pid;
 }
 
-static void examine(struct work *w)
+static void examine(struct release *w)
 {
     uint64_t id = release_identity(w->fd);
     w->s = (struct situation){
@@ -159,9 +146,10 @@ static void examine(struct work *w)
     look_for_owners(w);
 }
 
-static void perform(struct work *w)
+static void perform(struct release *w)
 {
     decide(&w->s, settings, &w->v);
+    if (w->v.findings != 1u << EVENT_CLOSE || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
     if (w->v.action == ACTION_NONE) return;
     if (!act_leave_epoll(w->fd, &w->r)) {
         w->s.stuck = true;
@@ -176,11 +164,8 @@ static void perform(struct work *w)
     decide(&w->s, settings, &w->v);
 }
 
-static void tell(struct work *w)
+static void tell(struct release *w)
 {
-    unsigned findings = w->v.findings;
-    if (w->s.stale) w->facts.kind = KIND_OTHER;
-    else if (findings != 1u << EVENT_CLOSE || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
     struct finding f = {
         .fd = w->fd,
         .facts = w->s.stale ? NULL : &w->facts,
@@ -195,34 +180,33 @@ static void tell(struct work *w)
         .closed = w->closed,
     };
     for (unsigned e = 0; e < EVENT_COUNT; e++)
-        if (findings & 1u << e) {
+        if (w->v.findings & 1u << e) {
             f.event = (enum event)e;
             report(&f);
         }
 }
 
-// Kept out of release so that the fast way out of it does not pay for the frame.
-__attribute__((noinline)) static void work_on(int fd, enum call call, uintptr_t pc, bool may_act)
+static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
-    struct work w;
-    memset(&w, 0, sizeof w);
-    w.fd = fd;
-    w.now = now_ms();
-    w.closed = (struct place){.pc = pc, .tid = guard_tid(), .call = call};
-    if (!track_retire(fd, &w.closed, &w.r) || w.r.epoll) return;
-    if (!may_act) w.r.flags |= SOCK_HANDS_OFF;
-    examine(&w);
-    perform(&w);
-    tell(&w);
+    memset(w, 0, sizeof *w);
+    w->fd = fd;
+    w->now = now_ms();
+    w->closed = (struct place){.pc = pc, .tid = guard_tid(), .call = call};
+    if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
+    w->pending = true;
+    if (!may_act) w->r.flags |= SOCK_HANDS_OFF;
+    examine(w);
+    perform(w);
 }
 
-void release(int fd, enum call call, uintptr_t pc, bool may_act)
+void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
+    w->pending = false;
     if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return;
     struct guard g;
     switch (guard_enter(&g)) {
     case ENTRY_OK:
-        work_on(fd, call, pc, may_act);
+        work_on(w, fd, call, pc, may_act);
         guard_leave(&g);
         break;
     case ENTRY_NESTED:
@@ -233,8 +217,36 @@ void release(int fd, enum call call, uintptr_t pc, bool may_act)
     }
 }
 
+void release_end(struct release *w)
+{
+    if (!w->pending) return;
+    track_mark(w->fd, 0, FD_CLOSING);
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    tell(w);
+    guard_leave(&g);
+}
+
+// Kept out of its callers, which do not pay for the frame where there is nothing to do.
+__attribute__((noinline)) static void release_one(int fd, enum call call, uintptr_t pc)
+{
+    struct release w;
+    release_begin(&w, fd, call, pc, true);
+    release_end(&w);
+}
+
 void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
 {
     for (int fd = track_next(first, last); fd >= 0; fd = track_next((unsigned)fd + 1, last))
-        release(fd, call, pc, true);
+        release_one(fd, call, pc);
+}
+
+bool release_under_way(int fd)
+{
+    struct guard g;
+    if (!(track_state(fd) & FD_CLOSING) || guard_enter(&g) != ENTRY_OK) return false;
+    uint64_t closing = track_closing(fd, guard_tid());
+    bool same = closing && release_identity(fd) == closing;
+    guard_leave(&g);
+    return same;
 }

@@ -1,13 +1,30 @@
-// The program lets go of a descriptor: retire its record, ask what the socket is, decide, act, tell.
-// Everything here happens before the program's own call.
+// The program lets go of a descriptor: retire its record, ask what the socket is, decide, act. Then the
+// program's own call runs, at once, as a thread that has been woken may be closing the same number. Then tell.
 #ifndef PRECLOSE_RELEASE_H
 #define PRECLOSE_RELEASE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "decide.h"
 #include "place.h"
 #include "settings.h"
+#include "threads.h"
+#include "track.h"
+
+// One release on its way through the rooms.
+struct release {
+    bool pending; // there is something to tell
+    int fd;
+    int64_t now; // CLOCK_BOOTTIME milliseconds
+    struct place closed;
+    struct retired r;
+    struct facts facts;
+    struct blocked blocked;
+    struct situation s;
+    struct verdict v;
+    int holder;
+};
 
 // Which settings apply. Called once.
 void release_start(const struct settings *settings);
@@ -16,11 +33,18 @@ void release_start(const struct settings *settings);
 void release_child(void);
 
 // The program is about to let go of fd through call, from the instruction at pc. may_act false: the
-// record is retired and nothing is done to the socket. Async-signal-safe; takes the table lock and the report lock.
-void release(int fd, enum call call, uintptr_t pc, bool may_act);
+// record is retired and nothing is done to the socket. Async-signal-safe; takes the table lock.
+void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act);
 
-// The same for every descriptor of first..last.
+// The program's call has been made: tells what there is. Keeps errno. Async-signal-safe; takes the report lock.
+void release_end(struct release *w);
+
+// Both, for every descriptor of first..last, before the program's call.
 void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc);
+
+// Is fd still the socket that another thread is closing at this moment? Its close came first, so that this
+// one finds nothing open. Async-signal-safe; takes the table lock.
+bool release_under_way(int fd);
 
 // What tells one socket from every other: its cookie, or where the kernel has none its inode number
 // with the top bit set. 0: fd is not a socket. Async-signal-safe, no lock.

@@ -29,6 +29,7 @@ struct ofd {
     struct place opened;
     uint32_t fork_epoch, spawn_epoch; // those of its birth: a later one means a child that may hold it
     uint32_t generation;              // of the process that opened it
+    uint32_t count;                   // of descs
     uint32_t pins;                    // duplicates being made
     uint32_t users;                   // an epoll set: registrations that point to it
     uint8_t kind, share, flags;
@@ -44,9 +45,10 @@ struct desc {
     int fd;
     bool in_table;
     struct ofd *ofd;     // NULL: closed
-    struct desc *next;   // the next descriptor of the same ofd
+    struct desc *next, *prev; // other descriptors of the same ofd
     struct place opened; // of the socket it was last; right when FD_CLOSED
     struct place closed;
+    uint64_t was; // the cookie of that socket
     UT_hash_handle hh;
 };
 
@@ -105,7 +107,7 @@ static struct desc *find_or_add(int fd)
 static enum share share_of(const struct ofd *o)
 {
     if (o->share != SHARE_NONE) return (enum share)o->share;
-    if (o->doubt || atomic_load(&split) || o->fork_epoch != atomic_load(&fork_epoch)) return SHARE_FORK;
+    if (atomic_load(&split) || o->fork_epoch != atomic_load(&fork_epoch)) return SHARE_FORK;
     if (o->spawn_epoch == atomic_load(&spawn_epoch)) return SHARE_NONE;
     if (o->leaky) return SHARE_FORK;
     for (const struct desc *d = o->descs; d; d = d->next)
@@ -136,14 +138,15 @@ static void drop_ofd(struct ofd *o)
 static void unlink_desc(struct desc *d)
 {
     struct ofd *o = d->ofd;
-    struct desc **at = &o->descs;
-    while (*at != d) at = &(*at)->next;
-    *at = d->next;
+    if (d->prev) d->prev->next = d->next;
+    else o->descs = d->next;
+    if (d->next) d->next->prev = d->prev;
+    o->count--;
     uint8_t state = track_state(d->fd);
     if (state & FD_DOUBT) o->doubt = true;
     if (state & FD_GIVEN) o->leaky = true;
     d->ofd = NULL;
-    d->next = NULL;
+    d->next = d->prev = NULL;
     if (o->epoll && !o->descs && !o->pins && share_of(o) != SHARE_NONE) o->orphaned = true;
 }
 
@@ -160,11 +163,13 @@ static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
 {
     d->ofd = o;
     d->next = o->descs;
+    if (d->next) d->next->prev = d;
     o->descs = d;
+    o->count++;
     if (!cloexec) o->leaky = true;
     uint8_t state = o->epoll ? FD_EPOLL : FD_SOCKET;
     if (!o->epoll && kind_family((enum kind)o->kind) == AF_UNIX) state |= FD_UNIX;
-    track_mark(d->fd, state, TRACKED | FD_CLOSED | FD_DOUBT);
+    track_mark(d->fd, state, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
 }
 
 static struct ofd *new_ofd(void)
@@ -185,7 +190,7 @@ static struct desc *fresh(int fd)
     if ((unsigned)fd >= TRACK_FD_MAX) return NULL;
     struct desc *d = find_or_add(fd);
     if (d) forget(d);
-    else track_mark(fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+    else track_mark(fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
     return d;
 }
 
@@ -193,7 +198,7 @@ static void open_ofd(struct desc *d, struct ofd *o, bool cloexec)
 {
     if (d && o) link_desc(d, o, cloexec);
     else if (o) arena_free(o, sizeof *o);
-    else if (d) track_mark(d->fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+    else if (d) track_mark(d->fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
 }
 
 void track_open(int fd, const struct opening *op)
@@ -244,11 +249,10 @@ static void describe(const struct ofd *o, struct retired *out)
         .kind = (enum kind)o->kind,
         .share = share_of(o),
         .flags = o->flags,
-        .others = o->pins,
+        .others = o->count + o->pins + o->doubt, // one that could not be recorded may still hold it
         .forefathers = o->generation != generation,
         .epoll = o->epoll,
     };
-    for (const struct desc *d = o->descs; d; d = d->next) out->others++;
 }
 
 bool track_retire(int fd, const struct place *closed, struct retired *out)
@@ -261,10 +265,11 @@ bool track_retire(int fd, const struct place *closed, struct retired *out)
         struct ofd *o = d->ofd;
         d->opened = o->opened;
         d->closed = *closed;
+        d->was = o->cookie;
         unlink_desc(d);
         describe(o, out);
         if (!out->others) list_sets(o, fd, out);
-        track_mark(fd, o->epoll ? 0 : FD_CLOSED, TRACKED | FD_DOUBT);
+        track_mark(fd, o->epoll ? 0 : FD_CLOSED | FD_CLOSING, TRACKED | FD_DOUBT);
         drop_ofd(o);
     }
     lock_give(&lock);
@@ -294,7 +299,7 @@ void track_unpin(struct ofd *o, int to, bool cloexec)
         else o->doubt = true; // a duplicate that has no record: never again the last hold
     } else if (to >= 0 && (d = find(to))) {
         forget(d);
-        track_mark(to, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+        track_mark(to, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
     }
     if (o) {
         o->pins--;
@@ -346,12 +351,23 @@ void track_passed(int fd)
     lock_give(&lock);
 }
 
-void track_passed_socket(uint64_t cookie)
+int track_find(uint64_t cookie)
 {
-    lock_take(&lock);
+    int fd = -1;
     struct desc *d, *next;
+    lock_take(&lock);
     HASH_ITER(hh, table, d, next)
-        if (d->ofd && !d->ofd->epoll && d->ofd->cookie == cookie) d->ofd->share = SHARE_PASSED;
+        if (d->ofd && !d->ofd->epoll && d->ofd->cookie == cookie) fd = d->fd;
+    lock_give(&lock);
+    return fd;
+}
+
+void track_doubt(void)
+{
+    struct desc *d, *next;
+    lock_take(&lock);
+    HASH_ITER(hh, table, d, next)
+        if (d->ofd) d->ofd->doubt = true;
     lock_give(&lock);
 }
 
@@ -362,11 +378,31 @@ static bool is_registered(const struct ofd *o, const struct ofd *set, int key)
     return false;
 }
 
+static void drop_reg(struct reg **at)
+{
+    struct reg *r = *at;
+    *at = r->next;
+    r->set->users--;
+    drop_ofd(r->set);
+    arena_free(r, sizeof *r);
+}
+
+// A set that is closed took its registrations with it, unless another process has it.
+static void drop_dead_regs(struct ofd *o)
+{
+    for (struct reg **at = &o->regs; *at;) {
+        const struct ofd *set = (*at)->set;
+        if (!set->descs && !set->pins && !set->orphaned) drop_reg(at);
+        else at = &(*at)->next;
+    }
+}
+
 void track_epoll_add(int set, int fd)
 {
     lock_take(&lock);
     struct desc *s = find(set), *d = find(fd);
     if (d && d->ofd && !d->ofd->epoll && !(s && s->ofd && is_registered(d->ofd, s->ofd, fd))) {
+        drop_dead_regs(d->ofd);
         struct reg *r = s && s->ofd && s->ofd->epoll ? arena_alloc(sizeof *r) : NULL;
         if (r) {
             *r = (struct reg){.next = d->ofd->regs, .set = s->ofd, .key = fd};
@@ -385,15 +421,21 @@ void track_epoll_del(int set, int fd)
     struct desc *s = find(set), *d = find(fd);
     if (s && s->ofd && d && d->ofd) {
         for (struct reg **at = &d->ofd->regs; *at; at = &(*at)->next) {
-            struct reg *r = *at;
-            if (r->set != s->ofd || r->key != fd) continue;
-            *at = r->next;
-            r->set->users--;
-            arena_free(r, sizeof *r);
+            if ((*at)->set != s->ofd || (*at)->key != fd) continue;
+            drop_reg(at);
             break;
         }
     }
     lock_give(&lock);
+}
+
+uint64_t track_closing(int fd, pid_t tid)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    uint64_t cookie = d && !d->ofd && track_state(fd) & FD_CLOSING && d->closed.tid != tid ? d->was : 0;
+    lock_give(&lock);
+    return cookie;
 }
 
 bool track_closed_at(int fd, struct place *opened, struct place *closed)
@@ -446,7 +488,7 @@ void track_fork_recover(void)
     table = NULL;
     arena_abandon();
     for (int fd = 0; fd <= atomic_load(&highest); fd++)
-        track_mark(fd, 0, TRACKED | FD_CLOSED | FD_DOUBT);
+        track_mark(fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
 }
 
 uint64_t track_memory(void)

@@ -24,6 +24,7 @@ enum {
     FD_CLOSED = 4,  // was a tracked socket; preclose saw it closed, and nothing that it saw has reopened it
     FD_DOUBT = 8,   // something happened to it that could not be recorded: never the last hold
     FD_GIVEN = 16,  // named in a posix_spawn file action: a child may get it
+    FD_CLOSING = 64, // retired, and the program's call that closes it has not returned yet
     FD_UNIX = 32,   // with FD_SOCKET: a unix socket, over which descriptors can be passed
 };
 
@@ -114,12 +115,18 @@ void track_flags(int fd, unsigned set);
 // fd is on its way to another process, or came from one, over SCM_RIGHTS.
 void track_passed(int fd);
 
-// The same of the socket with this cookie, if it has a descriptor here. Walks the whole table.
-void track_passed_socket(uint64_t cookie);
+// A descriptor of the socket with this cookie, or -1. Walks the whole table.
+int track_find(uint64_t cookie);
+
+// Any socket may have been duplicated unseen.
+void track_doubt(void);
 
 // fd is in the epoll set (added again: still once), or is no longer.
 void track_epoll_add(int set, int fd);
 void track_epoll_del(int set, int fd);
+
+// The cookie of the socket that a thread other than tid is closing under this number; 0 if none is.
+uint64_t track_closing(int fd, pid_t tid);
 
 // Where fd was last closed and where that socket had been opened. Returns false unless it is FD_CLOSED.
 bool track_closed_at(int fd, struct place *opened, struct place *closed);

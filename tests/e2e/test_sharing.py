@@ -6,7 +6,7 @@ FORKS = ['fork', '_Fork', 'sys_clone', 'sys_clone3', 'clone', 'forkpty', 'inline
 PROGRAMS = ['vfork-exec', 'posix_spawn', 'posix_spawn-dup2', 'popen', 'system', 'exec-stdio', 'exec-5']
 IN_MEMORY = ['vfork', 'clone-vm']  # the child runs in the parent's memory
 PASSES = ['sendmsg', 'sendmmsg', 'sys_sendmsg', 'sys_sendmmsg']
-SHARED = ('shared', 'inherited', 'passed')
+SHARED = ('shared', 'inherited', 'passed', 'duplicated')  # duplicated: the harness gives one socket as 0, 1 and 2
 
 
 def lives(done):

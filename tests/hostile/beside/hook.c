@@ -1,9 +1,11 @@
 // The next in line behind the library: what the library calls comes here, then goes to libc. A test hooks in before
 // and after, and so runs what other threads would just when the kernel has answered and the library does not know yet.
 #include <dlfcn.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,5 +37,14 @@ int socketpair(int domain, int type, int protocol, int sv[2])
 int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict n)
     HOOKED(accept, fd, (int, struct sockaddr *, socklen_t *), fd, address, n)
 int shutdown(int fd, int how) HOOKED(shutdown, fd, (int, int), fd, how)
+int prctl(int option, ...)
+{
+    unsigned long a[4];
+    va_list more;
+    va_start(more, option);
+    for (int i = 0; i < 4; i++) a[i] = va_arg(more, unsigned long);
+    va_end(more);
+    HOOKED(prctl, option, (int, ...), option, a[0], a[1], a[2], a[3])
+}
 int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
     HOOKED(epoll_ctl, fd, (int, int, int, struct epoll_event *), set, op, fd, event)
