@@ -36,14 +36,15 @@ int duplicated(struct ofd *pinned, int from, int to, bool cloexec, enum call cal
 // A message has come: descriptors in it are the program's from now on.
 void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc);
 // A message is about to go, or n that are size bytes each: what they carry is another process's too.
-void pass_message(int fd, const struct msghdr *m);
-void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size);
+void pass_message(const struct msghdr *m);
+void pass_messages(const struct mmsghdr *m, unsigned n, size_t size);
 // Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
 // epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it
-// returns. Then how it ended (ret 0 or -1).
-void epoll_begin(int set, int op, int fd);
-void epoll_end(int set, int op, int fd, int ret);
+// returns, and until it has ended the socket counts as held. Returns what epoll_end takes. Then how it ended
+// (ret 0 or -1). Keeps errno.
+struct ofd *epoll_begin(int set, int op, int fd);
+void epoll_end(struct ofd *pinned, int set, int op, int fd, int ret);
 // A clone with these flags is about to happen, or has.
 void note_clone(unsigned long flags);
 void shut(int fd, int how);

@@ -7,7 +7,6 @@
 #include <stdio_ext.h>
 #include <linux/close_range.h>
 #include <sys/resource.h>
-#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -32,9 +31,22 @@ __attribute__((noinline)) static int close_tracked(int fd, uintptr_t pc, int (*n
 {
     struct release w;
     release_begin(&w, fd, CALL_CLOSE, pc, true);
+    if (!w.pending && release_under_way(fd)) { // another thread was first after all
+        errno = EBADF;
+        return -1;
+    }
     int ret = next(fd);
     release_end(&w);
     return ret;
+}
+
+// Something else had the number since a socket of that number was closed. Not for a vfork child to say.
+static void clear_closed(int fd)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    track_mark(fd, 0, FD_CLOSED);
+    guard_leave(&g);
 }
 
 int let_go_close(int fd, uintptr_t pc, int (*next)(int))
@@ -52,7 +64,7 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
     if (state & (FD_SOCKET | FD_EPOLL)) return close_tracked(fd, pc, next);
     int ret = next(fd);
     if (!(state & FD_CLOSED)) return ret;
-    if (ret == 0) track_mark(fd, 0, FD_CLOSED); // something else had the number since
+    if (ret == 0) clear_closed(fd);
     else if (errno == EBADF) misuse_double_close(fd, pc);
     return ret;
 }
@@ -182,16 +194,20 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
 {
     const unsigned known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
     if (first > last || (unsigned)flags & ~known) return next_close_range(first, last, flags, raw);
-    bool parts = (unsigned)flags & CLOSE_RANGE_UNSHARE && !__libc_single_threaded;
+    bool parts = (unsigned)flags & CLOSE_RANGE_UNSHARE && track_has_threads();
     if (parts) track_split(); // the other threads keep theirs
     if ((unsigned)flags & CLOSE_RANGE_CLOEXEC) {
         int ret = next_close_range(first, last, flags, raw);
         if (ret == 0) note_cloexec(first, last);
         return ret;
     }
-    if (!parts && track_next(first, last) >= 0 && close_range_works())
-        release_range(first, last, CALL_CLOSE_RANGE, pc);
-    return close_range_around(first, last, flags, raw);
+    bool acts = !parts && track_next(first, last) >= 0 && close_range_works();
+    if (acts) release_range(first, last, CALL_CLOSE_RANGE, pc);
+    int ret = close_range_around(first, last, flags, raw);
+    int saved = errno;
+    if (acts) release_range_end(first, last);
+    errno = saved;
+    return ret;
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags)
@@ -199,10 +215,8 @@ EXPORT int close_range(unsigned first, unsigned last, int flags)
     return let_go_close_range(first, last, flags, CALLER, false);
 }
 
-EXPORT void closefrom(int low)
+static void closefrom_around(int low, int first)
 {
-    int first = low < 0 ? 0 : low;
-    release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER);
     int kept = sink_fd();
     if (kept < first || !is_ours(kept)) {
         real()->closefrom(low);
@@ -212,6 +226,17 @@ EXPORT void closefrom(int low)
     if (kept > first && real()->close_range((unsigned)first, (unsigned)kept - 1, 0) != 0)
         for (int fd = first; fd < kept; fd++) real()->close(fd);
     real()->closefrom(kept + 1);
+}
+
+EXPORT void closefrom(int low)
+{
+    int first = low < 0 ? 0 : low;
+    bool acts = track_next((unsigned)first, INT_MAX) >= 0;
+    if (acts) release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER);
+    closefrom_around(low, first);
+    int saved = errno;
+    if (acts) release_range_end((unsigned)first, INT_MAX);
+    errno = saved;
 }
 
 // A stream with the number of a closed socket: something has reopened the number, unless fd is closed still.

@@ -19,7 +19,7 @@ static void got(int fd, enum kind kind, enum share share, bool cloexec, enum cal
 {
     struct guard g;
     enum entry entry = guard_enter(&g);
-    if (entry == ENTRY_NESTED) track_mark(fd, 0, FD_SOCKET | FD_EPOLL | FD_UNIX | FD_CLOSED);
+    if (entry == ENTRY_NESTED) track_mark(fd, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return;
     misuse_flush_own();
     struct opening o = {
@@ -73,7 +73,7 @@ void got_epoll(int set, bool cloexec)
 {
     struct guard g;
     enum entry entry = guard_enter(&g);
-    if (entry == ENTRY_NESTED) track_mark(set, 0, FD_SOCKET | FD_EPOLL | FD_UNIX | FD_CLOSED);
+    if (entry == ENTRY_NESTED) track_mark(set, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return;
     track_open_epoll(set, cloexec);
     guard_leave(&g);
@@ -81,12 +81,13 @@ void got_epoll(int set, bool cloexec)
 
 struct ofd *duplicate_begin(int from)
 {
-    if (!(track_state(from) & (FD_SOCKET | FD_EPOLL))) return NULL;
+    if (!(track_state(from) & (FD_SOCKET | FD_EPOLL | FD_CLOSING))) return NULL;
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(from, FD_DOUBT, 0);
     if (entry != ENTRY_OK) return NULL;
     struct ofd *pinned = track_pin(from);
+    if (!pinned) release_wait(from);
     guard_leave(&g);
     return pinned;
 }
@@ -98,7 +99,7 @@ void duplicate_end(struct ofd *pinned, int from, int to, bool cloexec)
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) {
         track_mark(from, FD_DOUBT, 0);
-        track_mark(to, 0, FD_SOCKET | FD_EPOLL | FD_UNIX | FD_CLOSED);
+        track_mark(to, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     }
     if (entry != ENTRY_OK) return;
     track_unpin(pinned, to, cloexec);
@@ -131,28 +132,31 @@ void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc
             got_descriptors(c, flags, call, pc);
 }
 
-static void note_epoll(int set, int fd, bool added)
+struct ofd *epoll_begin(int set, int op, int fd)
 {
-    if (!(track_state(fd) & FD_SOCKET)) return;
+    if (op != EPOLL_CTL_ADD || !(track_state(fd) & (FD_SOCKET | FD_CLOSING))) return NULL;
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(fd, FD_DOUBT, 0);
-    if (entry != ENTRY_OK) return;
-    if (added) track_epoll_add(set, fd);
-    else track_epoll_del(set, fd);
+    if (entry != ENTRY_OK) return NULL;
+    release_wait(fd);
+    struct ofd *pinned = track_pin(fd);
+    if (pinned) track_epoll_add(set, fd);
     guard_leave(&g);
-}
-
-void epoll_begin(int set, int op, int fd)
-{
-    if (op == EPOLL_CTL_ADD) note_epoll(set, fd, true);
+    return pinned;
 }
 
 // An addition that failed stays noted: taking the socket out of a set that it is not in does no harm, and the
 // number may be another socket's by now.
-void epoll_end(int set, int op, int fd, int ret)
+void epoll_end(struct ofd *pinned, int set, int op, int fd, int ret)
 {
-    if (op == EPOLL_CTL_DEL && ret == 0) note_epoll(set, fd, false);
+    bool gone = op == EPOLL_CTL_DEL && ret == 0 && track_state(fd) & FD_SOCKET;
+    if (!pinned && !gone) return;
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    if (pinned) track_unpin(pinned, -1, false);
+    if (gone) track_epoll_del(set, fd);
+    guard_leave(&g);
 }
 
 static void flag(int fd, unsigned flags)
@@ -341,9 +345,9 @@ EXPORT int epoll_create1(int flags)
 
 EXPORT int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
-    epoll_begin(set, op, fd);
+    struct ofd *pinned = epoll_begin(set, op, fd);
     int ret = real()->epoll_ctl(set, op, fd, event);
-    epoll_end(set, op, fd, ret);
+    epoll_end(pinned, set, op, fd, ret);
     return ret;
 }
 

@@ -7,20 +7,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "guard.h"
 #include "life.h"
+#include "release.h"
 #include "sys.h"
 
-// Can the kernel read n bytes (at least 12) of the program's memory here? The program may hand in anything
-// and expect EFAULT. epoll_ctl(2) copies its event before it looks at the descriptors (fs/eventpoll.c).
-static bool readable(const void *at, size_t n)
+#define CONTROL_MAX ((size_t)1 << 20) // the kernel takes no more (net.core.optmem_max)
+
+// Can the kernel read n bytes (at least 12) of the program's memory here, on every page? The program may hand
+// in anything and expect EFAULT. epoll_ctl(2) copies its event before it looks at the descriptors
+// (fs/eventpoll.c).
+static bool readable(const void *from, size_t n)
 {
-    const char *end = (const char *)at + n - sizeof(struct epoll_event);
-    return sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) == -EBADF &&
-           sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)end) == -EBADF;
+    const uintptr_t page = 4096, event = sizeof(struct epoll_event);
+    uintptr_t at = (uintptr_t)from, last = at + n - event;
+    if (n > CONTROL_MAX || last < at) return false;
+    for (;; at = last - at < page ? last : at + page) {
+        if (sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) != -EBADF) return false;
+        if (at == last) return true;
+    }
 }
 
 bool is_readable(const void *at, size_t n)
@@ -38,6 +45,7 @@ static void pass_descriptors(const struct cmsghdr *c, bool nested)
     for (size_t i = 0; i < n; i++) {
         int fd;
         memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+        if (!nested) release_wait(fd);
         if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) continue;
         if (nested) track_mark(fd, FD_DOUBT, 0);
         else track_passed(fd);
@@ -47,18 +55,19 @@ static void pass_descriptors(const struct cmsghdr *c, bool nested)
 static void pass_control(const struct msghdr *m, bool nested)
 {
     if (m->msg_controllen < CMSG_LEN(sizeof(int)) || !readable(m->msg_control, m->msg_controllen)) return;
-    struct msghdr copy = *m; // CMSG_NXTHDR wants one that may change
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(0) &&
-            c->cmsg_len <= m->msg_controllen)
-            pass_descriptors(c, nested);
+    // By hand: CMSG_NXTHDR trusts what a header says of its length.
+    const char *at = m->msg_control, *end = at + m->msg_controllen;
+    while (end - at >= (ptrdiff_t)CMSG_LEN(0)) {
+        const struct cmsghdr *c = (const struct cmsghdr *)(const void *)at;
+        if (c->cmsg_len < CMSG_LEN(0) || c->cmsg_len > (size_t)(end - at)) return;
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) pass_descriptors(c, nested);
+        if (CMSG_ALIGN(c->cmsg_len) > (size_t)(end - at)) return;
+        at += CMSG_ALIGN(c->cmsg_len);
+    }
 }
 
-void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size)
+void pass_messages(const struct mmsghdr *m, unsigned n, size_t size)
 {
-    // Only a unix socket carries descriptors; one that is not tracked may be one.
-    uint8_t state = track_state(fd);
-    if (state & FD_SOCKET && !(state & FD_UNIX)) return;
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_OFF) return;
@@ -68,26 +77,26 @@ void pass_messages(int fd, const struct mmsghdr *m, unsigned n, size_t size)
     if (entry == ENTRY_OK) guard_leave(&g);
 }
 
-void pass_message(int fd, const struct msghdr *m)
+void pass_message(const struct msghdr *m)
 {
-    pass_messages(fd, (const struct mmsghdr *)(const void *)m, 1, sizeof *m);
+    pass_messages((const struct mmsghdr *)(const void *)m, 1, sizeof *m);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-    pass_message(fd, m);
+    pass_message(m);
     return real()->sendmsg(fd, m, flags);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(fd, m, n, sizeof *m);
+    pass_messages(m, n, sizeof *m);
     return real()->sendmmsg(fd, m, n, flags);
 }
 
 EXPORT int __sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(fd, m, n, sizeof *m);
+    pass_messages(m, n, sizeof *m);
     return real()->sendmmsg(fd, m, n, flags);
 }
 
@@ -108,6 +117,7 @@ __attribute__((visibility("hidden"), used)) void before_vfork(void)
 
 void note_clone(unsigned long flags)
 {
+    if (flags & CLONE_VM) track_threads();
     // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.
     if (!(flags & CLONE_FILES) != !(flags & CLONE_THREAD)) track_split();
     if (!(flags & CLONE_FILES)) track_forked();
@@ -183,7 +193,7 @@ EXPORT int system(const char *command)
 // Only a process with threads has anyone to part from.
 static void note_unshare(unsigned long flags)
 {
-    if (flags & CLONE_FILES && !__libc_single_threaded) track_split();
+    if (flags & CLONE_FILES && track_has_threads()) track_split();
 }
 
 EXPORT int unshare(int flags)
@@ -200,9 +210,9 @@ EXPORT int prctl(int option, ...)
     unsigned long c = va_arg(more, unsigned long), d = va_arg(more, unsigned long);
     va_end(more);
     if (option != PR_SET_SECCOMP) return real()->prctl(option, a, b, c, d);
-    enum phase before = life_sandbox_begin();
+    life_sandbox_begin();
     int ret = real()->prctl(option, a, b, c, d);
-    life_sandbox_end(before, ret == 0);
+    life_sandbox_end(ret == 0);
     return ret;
 }
 

@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
-#include <sys/single_threaded.h>
 
 #include "guard.h"
 #include "life.h"
@@ -46,9 +45,9 @@ static unsigned long clone3_flags(const long a[6])
 
 static long sandbox(long nr, const long a[6])
 {
-    enum phase before = life_sandbox_begin();
+    life_sandbox_begin();
     long ret = next(nr, a);
-    life_sandbox_end(before, ret >= 0);
+    life_sandbox_end(ret >= 0);
     return ret;
 }
 
@@ -90,8 +89,8 @@ static long get(long nr, const long a[6], uintptr_t pc)
 
 static long message(long nr, const long a[6], uintptr_t pc)
 {
-    if (nr == SYS_sendmsg) pass_message((int)a[0], (const struct msghdr *)a[1]);
-    if (nr == SYS_sendmmsg) pass_messages((int)a[0], (const struct mmsghdr *)a[1], (unsigned)a[2], sizeof(struct mmsghdr));
+    if (nr == SYS_sendmsg) pass_message((const struct msghdr *)a[1]);
+    if (nr == SYS_sendmmsg) pass_messages((const struct mmsghdr *)a[1], (unsigned)a[2], sizeof(struct mmsghdr));
     long ret = next(nr, a);
     if (nr == SYS_recvmsg && ret >= 0) got_message((const struct msghdr *)a[1], (int)a[2], CALL_RECVMSG, pc);
     for (long i = 0; nr == SYS_recvmmsg && i < ret; i++)
@@ -102,9 +101,9 @@ static long message(long nr, const long a[6], uintptr_t pc)
 // Calls that change what is known of a descriptor, once they have succeeded.
 static long change(long nr, const long a[6], uintptr_t pc)
 {
-    if (nr == SYS_epoll_ctl) epoll_begin((int)a[0], (int)a[1], (int)a[2]);
+    struct ofd *pinned = nr == SYS_epoll_ctl ? epoll_begin((int)a[0], (int)a[1], (int)a[2]) : NULL;
     long ret = next(nr, a);
-    if (nr == SYS_epoll_ctl) epoll_end((int)a[0], (int)a[1], (int)a[2], (int)ret);
+    if (nr == SYS_epoll_ctl) epoll_end(pinned, (int)a[0], (int)a[1], (int)a[2], (int)ret);
     if (ret < 0) {
         if (errno == EBADF && nr == SYS_shutdown) misuse_use((int)a[0], CALL_SHUTDOWN, pc);
         if (errno == EBADF && nr == SYS_setsockopt) misuse_use((int)a[0], CALL_SETSOCKOPT, pc);
@@ -113,7 +112,11 @@ static long change(long nr, const long a[6], uintptr_t pc)
     if (nr == SYS_shutdown) shut((int)a[0], (int)a[1]);
     if (nr == SYS_setsockopt) option_set((int)a[0], (int)a[1], (int)a[2]);
     if (nr == SYS_epoll_create1) got_epoll((int)ret, a[0] & EPOLL_CLOEXEC);
-    if (nr == SYS_io_uring_setup) life_io_uring();
+    struct guard g;
+    if (nr == SYS_io_uring_setup && guard_enter(&g) == ENTRY_OK) { // not a vfork child's
+        life_io_uring();
+        guard_leave(&g);
+    }
     return ret;
 }
 
@@ -158,7 +161,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_clone3:
         return do_fork(nr, a, clone3_flags(a));
     case SYS_unshare:
-        if (a[0] & CLONE_FILES && !__libc_single_threaded) track_split();
+        if (a[0] & CLONE_FILES && track_has_threads()) track_split();
         return next(nr, a);
     case SYS_seccomp:
         if (a[0] == SECCOMP_SET_MODE_STRICT || a[0] == SECCOMP_SET_MODE_FILTER) return sandbox(nr, a);

@@ -49,11 +49,14 @@ static void restore_signals(uint64_t mask)
 static void take_over(void)
 {
     uint64_t mask = block_signals();
+    int depth = self.depth;
+    self.depth = 1; // for a synchronous signal's handler
     atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
     atomic_store(&inside_count, 0);
     self.counted = false;
     life_forked_child();
     if (canary) *canary = CANARY;
+    self.depth = depth;
     restore_signals(mask);
 }
 
@@ -150,9 +153,10 @@ enum phase guard_shut(void)
     // No filter is there yet: asking is allowed. What a vfork child does to itself is not its parent's.
     if (atomic_load(&phase) == ON && !own_process()) return OFF;
     enum phase before = (enum phase)atomic_exchange(&phase, OFF);
+    if (before != ON) return before;
     // Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.
     int64_t end = now_ms() + PATIENCE_MS;
-    while (before == ON && atomic_load(&inside_count) - self.counted > 0 && now_ms() < end)
+    while (atomic_load(&inside_count) - self.counted > 0 && now_ms() < end)
         sys_call(SYS_sched_yield, 0, 0, 0);
     return before;
 }

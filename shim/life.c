@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
-#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -213,16 +212,24 @@ bool life_has_io_uring(void)
     return atomic_load_explicit(&io_uring, memory_order_relaxed);
 }
 
-enum phase life_sandbox_begin(void)
+// Several threads may try at once: as long as one does, and for good once one has succeeded, all is off.
+static _Atomic int attempts;
+static _Atomic bool in_sandbox;
+static _Atomic int before_attempts; // enum phase
+
+void life_sandbox_begin(void)
 {
-    return guard_shut();
+    if (atomic_fetch_add(&attempts, 1) == 0) atomic_store(&before_attempts, guard_shut());
 }
 
-void life_sandbox_end(enum phase before, bool entered)
+void life_sandbox_end(bool entered)
 {
-    if (before == OFF || entered) return;
+    if (entered) atomic_store(&in_sandbox, true);
+    if (atomic_fetch_sub(&attempts, 1) > 1 || atomic_load(&in_sandbox)) return;
+    enum phase before = (enum phase)atomic_load(&before_attempts);
+    if (before == OFF) return;
     // Other threads may have duplicated a socket meanwhile, unseen.
-    if (!__libc_single_threaded) track_doubt();
+    if (track_has_threads()) track_doubt();
     guard_reopen(before);
 }
 

@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 
-#include "guard.h"
 #include "settings.h"
 
 // Starts everything, once: from the constructor, or from the first call of the program that comes before it.
@@ -26,11 +25,10 @@ void life_after_fork(bool child);
 void life_io_uring(void);
 bool life_has_io_uring(void);
 
-// The process is about to put itself into a sandbox: from here on we make no system call. Returns what
-// life_sandbox_end takes.
-enum phase life_sandbox_begin(void);
+// The process is about to put itself into a sandbox: from here on we make no system call.
+void life_sandbox_begin(void);
 // The attempt has ended; where it failed we go on, and what was known of the sockets is in doubt.
-void life_sandbox_end(enum phase before, bool entered);
+void life_sandbox_end(bool entered);
 
 // The process is about to end without running destructors (_exit): the summary is written now.
 void life_end(void);

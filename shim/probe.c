@@ -286,8 +286,3 @@ bool facts_wake(const struct facts *f)
 {
     return kinds[f->kind].wakes && !(f->kind == KIND_VSOCK && f->listening);
 }
-
-int kind_family(enum kind kind)
-{
-    return kind == KIND_OTHER ? AF_UNSPEC : kinds[kind].family;
-}

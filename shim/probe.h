@@ -99,7 +99,5 @@ bool kind_wakes(enum kind kind);
 // listener (ENOTCONN, and they stay blocked: net/vmw_vsock/af_vsock.c vsock_shutdown, vsock_accept). Pure.
 bool facts_wake(const struct facts *f);
 
-// The address family of a kind; AF_UNSPEC for KIND_OTHER. Pure.
-int kind_family(enum kind kind);
 
 #endif

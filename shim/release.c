@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/single_threaded.h>
 #include <time.h>
 
 #include "act.h"
@@ -17,6 +16,7 @@
 #include "track.h"
 
 #define NO_COOKIE (1ull << 63)
+#define PATIENCE_MS 300 // more than the longest look into /proc takes
 #define OPENING_MS 20 // between the opening of a socket by the kernel and our noting of it
 
 // Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's
@@ -81,7 +81,7 @@ static void purse_pay(struct purse *p, uint64_t us)
 static void look_at_threads(struct release *w)
 {
     w->s.blocked_known = true;
-    if (__libc_single_threaded) return;
+    if (!track_has_threads()) return;
     enum want want = decide_wants_threads(&w->s, settings);
     if (want == WANT_NOTHING) return;
     uint64_t limit = purse_open(&threads_purse, w->now);
@@ -155,6 +155,11 @@ static void perform(struct release *w)
         w->s.stuck = true;
         decide(&w->s, settings, &w->v);
     }
+    // Once more: looking around takes time, and a raw close may have given the number to another socket.
+    if (release_identity(w->fd) != w->r.cookie) {
+        w->s.stale = true;
+        decide(&w->s, settings, &w->v);
+    }
     if (!act(w->fd, &w->v)) {
         w->s.refused = true;
         decide(&w->s, settings, &w->v);
@@ -210,7 +215,7 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
         guard_leave(&g);
         break;
     case ENTRY_NESTED:
-        track_mark(fd, FD_CLOSED, FD_SOCKET | FD_EPOLL | FD_UNIX);
+        track_mark(fd, FD_CLOSED, FD_SOCKET | FD_EPOLL);
         break;
     case ENTRY_OFF:
         break;
@@ -231,8 +236,11 @@ void release_end(struct release *w)
 __attribute__((noinline)) static void release_one(int fd, enum call call, uintptr_t pc)
 {
     struct release w;
+    struct guard g;
     release_begin(&w, fd, call, pc, true);
-    release_end(&w);
+    if (!w.pending || guard_enter(&g) != ENTRY_OK) return;
+    tell(&w);
+    guard_leave(&g);
 }
 
 void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
@@ -241,12 +249,37 @@ void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
         release_one(fd, call, pc);
 }
 
+void release_range_end(unsigned first, unsigned last)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    track_closed_range(first, last);
+    guard_leave(&g);
+}
+
+static bool is_under_way(int fd)
+{
+    uint64_t closing = track_closing(fd, guard_tid());
+    return closing && release_identity(fd) == closing;
+}
+
 bool release_under_way(int fd)
 {
     struct guard g;
     if (!(track_state(fd) & FD_CLOSING) || guard_enter(&g) != ENTRY_OK) return false;
-    uint64_t closing = track_closing(fd, guard_tid());
-    bool same = closing && release_identity(fd) == closing;
+    bool same = is_under_way(fd);
     guard_leave(&g);
     return same;
+}
+
+void release_wait(int fd)
+{
+    // Bounded: a handler may have jumped out of that close.
+    int64_t end = 0;
+    while (track_state(fd) & FD_CLOSING && is_under_way(fd)) {
+        int64_t now = now_ms();
+        if (!end) end = now + PATIENCE_MS;
+        if (now > end) return;
+        sys_call(SYS_sched_yield, 0, 0, 0);
+    }
 }

@@ -39,12 +39,18 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
 // The program's call has been made: tells what there is. Keeps errno. Async-signal-safe; takes the report lock.
 void release_end(struct release *w);
 
-// Both, for every descriptor of first..last, before the program's call.
+// The same for every descriptor of first..last; tells at once what there is to tell.
 void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc);
+void release_range_end(unsigned first, unsigned last);
 
 // Is fd still the socket that another thread is closing at this moment? Its close came first, so that this
 // one finds nothing open. Async-signal-safe; takes the table lock.
 bool release_under_way(int fd);
+
+// Waits while another thread is closing the socket that fd is: what would be done to it now (a duplicate, a
+// message that carries it, an epoll set) comes after that close, and finds nothing. Between guard_enter and
+// guard_leave. Async-signal-safe; takes the table lock.
+void release_wait(int fd);
 
 // What tells one socket from every other: its cookie, or where the kernel has none its inode number
 // with the top bit set. 0: fd is not a socket. Async-signal-safe, no lock.

@@ -1,5 +1,6 @@
 #include "track.h"
 
+#include <sys/single_threaded.h>
 #include <time.h>
 
 #include "arena.h"
@@ -52,7 +53,7 @@ struct desc {
     UT_hash_handle hh;
 };
 
-#define TRACKED (FD_SOCKET | FD_EPOLL | FD_UNIX)
+#define TRACKED (FD_SOCKET | FD_EPOLL)
 
 _Atomic uint8_t fd_state[TRACK_FD_MAX];
 
@@ -60,7 +61,7 @@ static lock_t lock;
 static struct desc *table;
 static _Atomic int highest = -1; // no descriptor above it has a state
 static _Atomic uint32_t fork_epoch, spawn_epoch;
-static _Atomic bool split;
+static _Atomic bool split, threads;
 static uint32_t generation; // forks between the process that started and this one
 
 static unsigned fd_hash(const void *key)
@@ -167,9 +168,7 @@ static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
     o->descs = d;
     o->count++;
     if (!cloexec) o->leaky = true;
-    uint8_t state = o->epoll ? FD_EPOLL : FD_SOCKET;
-    if (!o->epoll && kind_family((enum kind)o->kind) == AF_UNIX) state |= FD_UNIX;
-    track_mark(d->fd, state, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+    track_mark(d->fd, o->epoll ? FD_EPOLL : FD_SOCKET, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
 }
 
 static struct ofd *new_ofd(void)
@@ -429,6 +428,13 @@ void track_epoll_del(int set, int fd)
     lock_give(&lock);
 }
 
+void track_closed_range(unsigned first, unsigned last)
+{
+    int top = atomic_load(&highest);
+    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
+        if (track_state((int)fd) & FD_CLOSING) track_mark((int)fd, 0, FD_CLOSING);
+}
+
 uint64_t track_closing(int fd, pid_t tid)
 {
     lock_take(&lock);
@@ -472,6 +478,16 @@ void track_forked(void)
 void track_spawned(void)
 {
     atomic_fetch_add(&spawn_epoch, 1);
+}
+
+void track_threads(void)
+{
+    atomic_store(&threads, true);
+}
+
+bool track_has_threads(void)
+{
+    return !__libc_single_threaded || atomic_load_explicit(&threads, memory_order_relaxed);
 }
 
 void track_split(void)

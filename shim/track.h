@@ -25,7 +25,6 @@ enum {
     FD_DOUBT = 8,   // something happened to it that could not be recorded: never the last hold
     FD_GIVEN = 16,  // named in a posix_spawn file action: a child may get it
     FD_CLOSING = 64, // retired, and the program's call that closes it has not returned yet
-    FD_UNIX = 32,   // with FD_SOCKET: a unix socket, over which descriptors can be passed
 };
 
 extern _Atomic uint8_t fd_state[TRACK_FD_MAX];
@@ -125,6 +124,9 @@ void track_doubt(void);
 void track_epoll_add(int set, int fd);
 void track_epoll_del(int set, int fd);
 
+// The call that closes first..last has returned. No lock.
+void track_closed_range(unsigned first, unsigned last);
+
 // The cookie of the socket that a thread other than tid is closing under this number; 0 if none is.
 uint64_t track_closing(int fd, pid_t tid);
 
@@ -141,6 +143,10 @@ uint64_t track_forks(void);
 // those that are not close-on-exec or were given to it, by a child with a new program (spawn). No lock.
 void track_forked(void);
 void track_spawned(void);
+
+// The process may have threads that libc does not know of (clone(2)). Has it any, as far as is known? No lock.
+void track_threads(void);
+bool track_has_threads(void);
 
 // A thread has a descriptor table of its own from now on: nothing that this room knows is the whole truth.
 void track_split(void);
