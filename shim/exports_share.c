@@ -25,7 +25,7 @@ static bool readable(const void *from, size_t n)
     uintptr_t at = (uintptr_t)from, last = at + n - event;
     if (n > CONTROL_MAX || last < at) return false;
     for (;; at = last - at < page ? last : at + page) {
-        if (sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) != -EBADF) return false;
+        if (sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) == -EFAULT) return false;
         if (at == last) return true;
     }
 }

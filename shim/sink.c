@@ -271,7 +271,11 @@ static long write_stderr(const struct identity *file, struct iovec *part, int pa
 static long write_file(const struct iovec *part, int parts)
 {
     int fd = atomic_load(&sink.fd);
-    if (fd >= 0 && !is_still(fd, &sink.file)) {
+    struct stat st = {0};
+    long asked = sys_call(SYS_fstat, fd, (long)&st, 0);
+    if (fd >= 0 && asked != 0 && asked != -EBADF) return -EIO; // not known whose it is now
+    struct identity now = identity_of(asked, &st);
+    if (fd >= 0 && !is_same(&now, &sink.file)) {
         // Closed where no preload sees it (a raw system call): the number is the program's now.
         atomic_store(&sink.fd, -1);
         sink.looked_s = 0;

@@ -152,45 +152,6 @@ static pthread_t start_closing(void)
     return t;
 }
 
-// The lowest free number is the program's: it counts on it after close(0).
-static void lowest_number(void)
-{
-    pthread_t t = start_closing();
-    unsigned n = 0;
-    atomic_store(&go, true);
-    for (; !atomic_load(&over); n++) {
-        raw_close(0);
-        int fd = must(open("/dev/null", O_RDONLY));
-        if (fd != 0) fail("round %u: the lowest free number was 0, but open gave %d: preclose had it", n, fd);
-    }
-    pthread_join(t, NULL);
-}
-
-// A child forked meanwhile has no descriptor that the program did not open.
-static void forked_meanwhile(void)
-{
-    static bool known[SOCKETS + 1100];
-    pthread_t t = start_closing();
-    for (int fd = 0; fd < SOCKETS + 1100; fd++) known[fd] = is_open(fd);
-    keep_numbers = true;
-    atomic_store(&go, true);
-    while (!atomic_load(&over)) {
-        pid_t pid = must(fork());
-        if (!pid) {
-            for (int fd = 0; fd < SOCKETS + 1100; fd++) {
-                if (known[fd] || !is_open(fd)) continue;
-                char link[64], at[PATH_MAX] = "";
-                snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-                if (readlink(link, at, sizeof at - 1) < 0) continue;
-                fail("a child has %s open, which its parent never opened", at);
-            }
-            raw_exit(0);
-        }
-        reap(pid, "a child", DEADLINE_MS);
-    }
-    pthread_join(t, NULL);
-}
-
 // Swept meanwhile, the number is the program's, and is not closed under it.
 static void swept_meanwhile(void)
 {
@@ -217,8 +178,6 @@ static const struct {
     {"replaced", replaced},
     {"closed unseen", closed_unseen},
     {"limited", limited},
-    {"the lowest number", lowest_number},
-    {"forked meanwhile", forked_meanwhile},
     {"swept meanwhile", swept_meanwhile},
 };
 

@@ -161,32 +161,6 @@ static void device(void)
     many_quickly(500);
 }
 
-// A thread puts the program's own file on descriptor 2 and takes it away again.
-static _Atomic bool over;
-
-static void *swap(void *arg)
-{
-    int mine = *(int *)arg, original = must(dup(2));
-    while (!atomic_load(&over)) {
-        must(dup2(mine, 2));
-        must(dup2(original, 2));
-    }
-    return NULL;
-}
-
-static void swapped(void)
-{
-    int mine = own_file();
-    pthread_t t = start_thread(swap, &mine);
-    for (int i = 0; i < 30; i++) {
-        many(100);
-        expect_empty(mine, "swapped meanwhile");
-    }
-    atomic_store(&over, true);
-    pthread_join(t, NULL);
-    expect_empty(mine, "swapped meanwhile");
-}
-
 static const struct {
     const char *name;
     void (*run)(void);
@@ -201,7 +175,6 @@ static const struct {
     {"a terminal that is stopped", stopped_terminal, TERMINAL},
     {"a file with a limit", limited_file, PLAIN},
     {"a full device", device, FULL},
-    {"swapped meanwhile", swapped, PLAIN},
 };
 
 static void start(long n)

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <link.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -169,14 +170,17 @@ __attribute__((noreturn, unused)) static void raw_exit(int status)
     for (;;) raw(SYS_exit_group, status, 0, 0);
 }
 
+HELPER int is_library(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    return info->dlpi_name && strstr(info->dlpi_name, "libpreclose") != NULL;
+}
+
 // Is the library in this process?
 HELPER bool library_here(void)
 {
-    Dl_info info;
-    int (*ours)(int) = close;
-    void *at;
-    memcpy(&at, &ours, sizeof at);
-    return dladdr(at, &info) && info.dli_fname && strstr(info.dli_fname, "preclose");
+    return dl_iterate_phdr(is_library, NULL) != 0;
 }
 
 // HOSTILE_WITHOUT=1 runs a test bare, to see that what it asks for holds without the library.

@@ -32,8 +32,9 @@ STRANGERS = [
          env={'FAKETIME': '+1h', 'DONT_FAKE_MONOTONIC': '1'}),
     dict(name='faketime-after', after='faketime/libfaketimeMT.so.1', package='libfaketime',
          env={'FAKETIME': '+1h', 'DONT_FAKE_MONOTONIC': '1'}),
+    # It calls libc past whoever is next in line: what the program closes never comes to the library.
     dict(name='socket_wrapper-before', before='libsocket_wrapper.so', package='libsocket-wrapper',
-         env={'SOCKET_WRAPPER_DIR': '{scratch}', 'SOCKET_WRAPPER_DEFAULT_IFACE': '1'}),
+         env={'HOSTILE_UNSEEN': '1', 'SOCKET_WRAPPER_DIR': '{scratch}', 'SOCKET_WRAPPER_DEFAULT_IFACE': '1'}),
     dict(name='socket_wrapper-after', after='libsocket_wrapper.so', package='libsocket-wrapper',
          env={'SOCKET_WRAPPER_DIR': '{scratch}', 'SOCKET_WRAPPER_DEFAULT_IFACE': '1'}),
     dict(name='asan', build=['-fsanitize=address'], env={'ASAN_OPTIONS': 'verify_asan_link_order=0'}),
@@ -41,9 +42,9 @@ STRANGERS = [
     dict(name='asan-static', build=['-fsanitize=address', '-static-libasan'],
          env={'ASAN_OPTIONS': 'verify_asan_link_order=0'}),
     dict(name='asan-clang', build=['-fsanitize=address'], cc='clang'),
-    dict(name='tsan', build=['-fsanitize=thread'], env={'TSAN_OPTIONS': 'report_bugs=0'}),
-    dict(name='malloc-before', before='{beside}/malloc.so'),
-    dict(name='malloc-after', after='{beside}/malloc.so'),
+    dict(name='tsan', build=['-fsanitize=thread'], env={'TSAN_OPTIONS': 'report_bugs=0', 'HOSTILE_ROUNDS': '2'}),
+    dict(name='malloc-before', before='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
+    dict(name='malloc-after', after='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
 ]
 
 
@@ -132,6 +133,7 @@ class Runner:
             yield row
             if name != 'h17_strangers':
                 continue
+            row['bare'] = True
             for s in STRANGERS:
                 yield dict(row, name=f'h17_strangers[{s["name"]}]', env=s.get('env', {}), package=s.get('package'),
                            before=[s['before']] if 'before' in s else [],
@@ -168,20 +170,12 @@ class Runner:
             binary, env = self.prepare(test, scratch)
         except Skip as e:
             return 'skip', str(e), 0.0
-        command = self.cage + ['env', *(f'{k}={v}' for k, v in env.items() if v != '-'), binary]
-        plain = {k: os.environ[k] for k in ('PATH', 'HOME', 'TMPDIR', 'LANG') if k in os.environ}
-        out = os.path.join(scratch, 'output')
-        with open(out, 'wb') as f:
-            p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=scratch,
-                                 env=plain, start_new_session=True)
-            try:
-                status = p.wait(test['timeout'])
-            except subprocess.TimeoutExpired:
-                status = None
-        reap(p, scratch)
-        with open(out, encoding='utf-8', errors='replace') as f:
-            lines = [line for line in f.read().splitlines() if line.strip()]
-        told = lines[-1] if lines else ''
+        if test.get('bare'):  # a stranger that does not bear the work by itself says nothing about the library
+            alone = dict(env, LD_PRELOAD=env['LD_PRELOAD'].replace(self.lib, ''), HOSTILE_WITHOUT='1')
+            status, told = self.execute(binary, alone, scratch, test['timeout'])
+            if status:
+                return 'skip', f'fails without the library too: {told}', time.monotonic() - start
+        status, told = self.execute(binary, env, scratch, test['timeout'])
         seconds = time.monotonic() - start
         if status == 77:
             return 'skip', told.removeprefix('skip: '), seconds
@@ -194,6 +188,23 @@ class Runner:
         if torn:
             return 'FAIL', torn, seconds
         return 'ok', told if told.startswith('note: ') else '', seconds
+
+    def execute(self, binary, env, scratch, timeout):
+        """→ (exit status, None if it had to be ended; its last line)"""
+        command = self.cage + ['env', *(f'{k}={v}' for k, v in env.items()), binary]
+        plain = {k: os.environ[k] for k in ('PATH', 'HOME', 'TMPDIR', 'LANG') if k in os.environ}
+        out = os.path.join(scratch, 'output')
+        with open(out, 'wb') as f:
+            p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=scratch,
+                                 env=plain, start_new_session=True)
+            try:
+                status = p.wait(timeout)
+            except subprocess.TimeoutExpired:
+                status = None
+        reap(p, scratch)
+        with open(out, encoding='utf-8', errors='replace') as f:
+            lines = [line for line in f.read().splitlines() if line.strip()]
+        return status, lines[-1] if lines else ''
 
 
 def torn_line(env, scratch):
