@@ -26,7 +26,7 @@ static long fail_once(int fd, unsigned how)
 static void slowed(long how)
 {
     int fd = closed_listener();
-    for (int i = 0; i < 1500; i++) fail_once(fd, (unsigned)how);
+    for (int i = 0; i < 1005; i++) fail_once(fd, (unsigned)how);
     int64_t start = now_ms();
     for (int i = 0; i < 30; i++) fail_once(fd, (unsigned)how);
     if (library_here() && now_ms() - start < 150) fail("30 more failures took %d ms: nothing holds the loop", (int)(now_ms() - start));
@@ -78,7 +78,7 @@ static void others_go_on(long arg)
 // A few failures now and then, and failures of another kind, are no loop.
 static void no_loop(long arg)
 {
-    int fd = closed_listener(), s = must(socket(AF_INET, SOCK_STREAM, 0));
+    int s = must(socket(AF_INET, SOCK_STREAM, 0)), fd = closed_listener();
     (void)arg;
     int64_t start = now_ms();
     for (int i = 0; i < 900; i++) fail_once(fd, (unsigned)i);
