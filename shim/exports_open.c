@@ -146,8 +146,7 @@ struct ofd *epoll_begin(int set, int op, int fd)
     return pinned;
 }
 
-// An addition that failed stays noted: taking the socket out of a set that it is not in does no harm, and the
-// number may be another socket's by now.
+// An addition that failed stays noted, as the number may be another socket's by now: that socket is left alone.
 void epoll_end(struct ofd *pinned, int set, int op, int fd, int ret)
 {
     bool gone = op == EPOLL_CTL_DEL && ret == 0 && track_state(fd) & FD_SOCKET;

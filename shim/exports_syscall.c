@@ -113,7 +113,7 @@ static long change(long nr, const long a[6], uintptr_t pc)
     if (nr == SYS_setsockopt) option_set((int)a[0], (int)a[1], (int)a[2]);
     if (nr == SYS_epoll_create1) got_epoll((int)ret, a[0] & EPOLL_CLOEXEC);
     struct guard g;
-    if (nr == SYS_io_uring_setup && guard_enter(&g) == ENTRY_OK) { // not a vfork child's
+    if ((nr == SYS_io_uring_setup || nr == SYS_io_setup) && guard_enter(&g) == ENTRY_OK) { // not a vfork child's
         life_io_uring();
         guard_leave(&g);
     }
@@ -151,6 +151,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_epoll_ctl:
     case SYS_epoll_create1:
     case SYS_io_uring_setup:
+    case SYS_io_setup:
         return change(nr, a, pc);
 #ifdef SYS_fork
     case SYS_fork:

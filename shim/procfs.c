@@ -2,24 +2,38 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 #include <string.h>
 #include <time.h>
 
 #include "sys.h"
+
+static _Atomic uint64_t proc; // st_dev of procfs, once known
 
 int procfs_open(int dir, const char *path)
 {
     return (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 }
 
+static uint64_t device_of(int fd)
+{
+    struct stat st = {0};
+    return sys_call(SYS_fstat, fd, (long)&st, 0) == 0 ? st.st_dev : 0;
+}
+
 int procfs_open_directory(int dir, const char *path)
 {
-    return (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0);
+    int fd = (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0);
+    if (fd >= 0 && !atomic_load(&proc)) atomic_store(&proc, device_of(fd));
+    return fd;
 }
 
 void procfs_close(int fd)
 {
-    sys_call(SYS_close, fd, 0, 0);
+    // A sweep of another thread may have closed it, and the program have opened something else of that number.
+    uint64_t ours = atomic_load(&proc), device = device_of(fd);
+    if (!ours || !device || device == ours) sys_call(SYS_close, fd, 0, 0);
 }
 
 long procfs_read(int dir, const char *path, char *text, size_t size)
