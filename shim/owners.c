@@ -253,7 +253,7 @@ static enum verdict look_behind(struct search *s, int dir, unsigned tid, unsigne
 {
     char path[40];
     bool epoll = !strcmp(link, "anon_inode:[eventpoll]"), ring = !strcmp(link, "anon_inode:[io_uring]");
-    bool queue = !strncmp(link, "socket:", 7);
+    bool queue = !s->since_ms && !strncmp(link, "socket:", 7);
     if (!queue && (tid == s->caller || (!epoll && !ring))) return CLEAN;
     // A set that a child has with us by fork: what is taken out of it here is taken out of it there.
     if (epoll && same_file(s, s->caller, tid, n)) return CLEAN;
