@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "aside.h"
 #include "sys.h"
 
 struct question {
@@ -21,7 +22,7 @@ union reply {
 
 // The answer is in the queue when send returns: the kernel works on a request in the caller's context
 // (net/netlink/af_netlink.c netlink_unicast_kernel). So nothing is waited for.
-static long converse(struct question *q, union reply *r)
+static long converse_here(const struct question *q, union reply *r)
 {
     long fd = sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (fd < 0) return fd;
@@ -30,6 +31,25 @@ static long converse(struct question *q, union reply *r)
     if (n >= 0) n = sys_call6(SYS_recvfrom, fd, (long)r, sizeof *r, MSG_DONTWAIT, 0, 0);
     sys_call(SYS_close, fd, 0, 0);
     return n;
+}
+
+struct conversation {
+    const struct question *question;
+    union reply *reply;
+    long n;
+};
+
+static void hold(void *arg)
+{
+    struct conversation *c = arg;
+    c->n = converse_here(c->question, c->reply);
+}
+
+static long converse(const struct question *q, union reply *r)
+{
+    struct conversation c = {.question = q, .reply = r};
+    if (!aside(hold, &c)) hold(&c);
+    return c.n;
 }
 
 // Copies the attribute of this type into value. Returns false if the answer has none of that size.

@@ -23,6 +23,7 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#include "aside.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -56,9 +57,11 @@ struct process {
 };
 
 struct search {
+    struct owners_answer *answer;
     unsigned fd;
     int proc, load;        // /proc, /proc/loadavg
-    unsigned self, caller; // this process, this thread
+    unsigned self, caller; // this process, and the thread that wants to know
+    unsigned me;           // the thread that looks: the caller, or one aside
     uint64_t since_ms, deadline_us;
     bool late, kcmp;  // past the deadline; kcmp(2) may be called and works
     char link[32];    // "socket:[INODE]"
@@ -96,11 +99,9 @@ static bool same_file(const struct search *s, unsigned a, unsigned b, unsigned n
     return s->kcmp && sys_call6(SYS_kcmp, a, b, KCMP_FILE, n, n, 0) == 0;
 }
 
-// There are filters of system calls that kill for a call that few programs make, as this one is: under a
-// filter it is not even tried.
 static void find_kcmp(struct search *s)
 {
-    s->kcmp = procfs_contains(s->proc, "self/status", "\nSeccomp:\t0\n", s->text, sizeof s->text) == 1;
+    s->kcmp = aside_unfiltered();
     s->kcmp = same_table(s, s->caller, s->caller);
 }
 
@@ -407,11 +408,11 @@ static enum verdict list_parted(struct search *s, int dir, unsigned *listed)
     s->tasks = *listed = 0;
     while ((ret = procfs_next(&list, &tid)) > 0 && s->tasks < TASKS_MAX && !is_late(s)) {
         ++*listed;
-        if (tid == s->caller || same_table(s, s->caller, tid)) continue;
+        if (tid == s->caller || tid == s->me || same_table(s, s->caller, tid)) continue;
         if (marker >= 0) link_of(dir, tid, (unsigned)marker, theirs, sizeof theirs);
         if (marker < 0 || !mine[0] || strcmp(mine, theirs)) s->task[s->tasks++].tid = tid;
     }
-    if (marker >= 0) procfs_close(marker);
+    if (marker >= 0) sys_call(SYS_close, marker, 0, 0);
     if (s->late) return BUSY;
     return ret ? UNPROVEN : CLEAN;
 }
@@ -534,7 +535,6 @@ static void doubt_opener(struct search *s)
 static enum owners prove(struct search *s)
 {
     doubt_opener(s);
-    find_kcmp(s);
     if (s->kcmp && is_held_as_here(s)) return OWNERS_HELD;
     uint64_t last = last_pid(s), now;
     for (unsigned turn = 0; last; turn++, last = now) {
@@ -553,14 +553,16 @@ static enum owners prove(struct search *s)
     return OWNERS_UNKNOWN;
 }
 
-static void search(struct search *s, struct owners_answer *answer)
+static void search(void *arg)
 {
+    struct search *s = arg;
+    s->me = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
     s->proc = procfs_open_directory(AT_FDCWD, "/proc");
     if (s->proc < 0) return;
     s->load = procfs_open(s->proc, "loadavg");
     if (s->load >= 0) {
-        if (is_our_proc(s)) answer->owners = prove(s);
-        answer->pid = (int)s->culprit;
+        if (is_our_proc(s)) s->answer->owners = prove(s);
+        s->answer->pid = (int)s->culprit;
         procfs_close(s->load);
     }
     procfs_close(s->proc);
@@ -581,7 +583,10 @@ void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, 
         s->caller = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
         procfs_put(procfs_put_number(procfs_put(s->link, "socket:["), inode, 10), "]");
         procfs_put(procfs_put_number(procfs_put(s->epolled, " ino:"), inode, 16), " sdev:");
-        search(s, answer);
+        s->answer = answer;
+        find_kcmp(s);
+        // Without kcmp(2) the look needs a marker in the caller's own table, and is made there.
+        if (!s->kcmp || !aside(search, s)) search(s);
         sys_call(SYS_munmap, ret, sizeof(struct search), 0);
     }
     answer->took_us = procfs_now_us() - start_us;

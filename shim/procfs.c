@@ -2,45 +2,37 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
-#include <sys/stat.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "sys.h"
-
-static _Atomic uint64_t proc; // st_dev of procfs, once known
 
 int procfs_open(int dir, const char *path)
 {
     return (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 }
 
-static uint64_t device_of(int fd)
-{
-    struct stat st = {0};
-    return sys_call(SYS_fstat, fd, (long)&st, 0) == 0 ? st.st_dev : 0;
-}
-
 int procfs_open_directory(int dir, const char *path)
 {
-    int fd = (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0);
-    if (fd >= 0 && !atomic_load(&proc)) atomic_store(&proc, device_of(fd));
-    return fd;
+    return (int)sys_call4(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_DIRECTORY, 0);
 }
 
 void procfs_close(int fd)
 {
-    // A sweep of another thread may have closed it, and the program have opened something else of that number.
-    uint64_t ours = atomic_load(&proc), device = device_of(fd);
-    if (!ours || !device || device == ours) sys_call(SYS_close, fd, 0, 0);
+    // Another thread may have closed it, and the program have opened something else of that number.
+    struct statfs fs = {0};
+    long ret = sys_call(SYS_fstatfs, fd, (long)&fs, 0);
+    if (ret == -EBADF || (ret == 0 && fs.f_type != PROC_SUPER_MAGIC)) return;
+    sys_call(SYS_close, fd, 0, 0);
 }
 
 long procfs_read(int dir, const char *path, char *text, size_t size)
 {
     int fd = procfs_open(dir, path);
     if (fd < 0) return fd;
-    long n = sys_call(SYS_read, fd, (long)text, (long)(size - 1));
+    long n = sys_call4(SYS_pread64, fd, (long)text, (long)(size - 1), 0);
     procfs_close(fd);
     text[n > 0 ? n : 0] = '\0';
     return n;
@@ -57,9 +49,10 @@ long procfs_link(int dir, const char *path, char *text, size_t size)
 static int search(int fd, const char *pattern, char *text, size_t size)
 {
     size_t length = strlen(pattern), kept = 0;
-    for (;;) {
-        long n = sys_call(SYS_read, fd, (long)(text + kept), (long)(size - kept));
+    for (long at = 0;;) {
+        long n = sys_call4(SYS_pread64, fd, (long)(text + kept), (long)(size - kept), at);
         if (n <= 0) return (int)n;
+        at += n;
         size_t have = kept + (size_t)n;
         if (memmem(text, have, pattern, length)) return 1;
         kept = have < length ? have : length - 1;

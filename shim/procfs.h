@@ -1,7 +1,9 @@
 // Small files and directories of /proc, read by raw calls into buffers of the caller.
 //
 // Nothing here allocates, takes a lock or touches errno; all of it is async-signal-safe. Descriptors are
-// close-on-exec and meant to be closed before the caller returns. Errors are -errno.
+// close-on-exec and meant to be closed before the caller returns; where they must be in the program's table (aside.h),
+// another thread may put something else in their place: so files are read by pread, which takes nothing from a
+// socket or a pipe. Errors are -errno.
 #ifndef PRECLOSE_PROCFS_H
 #define PRECLOSE_PROCFS_H
 
