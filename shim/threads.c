@@ -5,8 +5,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "aside.h"
+#include "lock.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -59,12 +62,26 @@ static const struct call_row {
 
 struct search {
     int fd;
+    uint64_t deadline_us;
     int tasks; // /proc/self/task
     int mem;   // /proc/self/mem, once it is needed; -1
     pid_t caller;
     char link[32]; // what fd is to the caller ("socket:[INODE]"), once it is needed; ""
     struct blocked *found;
 };
+
+#define GHOSTS 64
+
+// Threads that were left blocked on a socket that has lost its number.
+static struct {
+    lock_t lock;
+    unsigned next;
+    struct ghost {
+        pid_t tid;
+        int fd;
+        uint64_t runs; // how often it had been given a CPU
+    } of[GHOSTS];
+} ghosts;
 
 // What /proc/self/task/TID/syscall says.
 struct waiting {
@@ -169,13 +186,18 @@ static bool parse(const char *line, struct waiting *w)
     return true;
 }
 
+static void read_name(int dir, const char *path, char name[16])
+{
+    long n = procfs_read(dir, path, name, 16);
+    if (n > 0 && name[n - 1] == '\n') name[n - 1] = '\0';
+    if (n < 0) name[0] = '\0';
+}
+
 static void task_name(int tasks, unsigned tid, char name[16])
 {
     char path[24];
     procfs_path(path, tid, "/comm");
-    long n = procfs_read(tasks, path, name, 16);
-    if (n > 0 && name[n - 1] == '\n') name[n - 1] = '\0';
-    if (n < 0) name[0] = '\0';
+    read_name(tasks, path, name);
 }
 
 static void add(const struct search *s, unsigned tid, const struct call_row *row, const struct waiting *w)
@@ -193,6 +215,30 @@ static void add(const struct search *s, unsigned tid, const struct call_row *row
     if (!row->flags || !(w->arg[row->flags] & MSG_NOSIGNAL)) b->sigpipe = true;
 }
 
+// How often the thread has been given a CPU (Documentation/scheduler/sched-stats.rst, schedstat); 0: it can't be told.
+static uint64_t runs_of(int tasks, unsigned tid)
+{
+    char path[24], line[80];
+    uint64_t number = 0;
+    const char *at = line;
+    procfs_path(path, tid, "/schedstat");
+    if (procfs_read(tasks, path, line, sizeof line) < 0) return 0;
+    for (int i = 0; i < 3; i++)
+        if (!procfs_number(&at, 10, &number)) return 0;
+    return number;
+}
+
+// Is the thread blocked still in the call that it was left in, on a socket that had the number before?
+static bool is_ghost(const struct search *s, unsigned tid)
+{
+    uint64_t runs = 0;
+    lock_take(&ghosts.lock);
+    for (unsigned i = 0; i < GHOSTS; i++)
+        if (ghosts.of[i].tid == (pid_t)tid && ghosts.of[i].fd == s->fd) runs = ghosts.of[i].runs;
+    lock_give(&ghosts.lock);
+    return runs && runs == runs_of(s->tasks, tid);
+}
+
 // Returns whether the thread could be looked at.
 static bool look_at(struct search *s, unsigned tid)
 {
@@ -204,13 +250,13 @@ static bool look_at(struct search *s, unsigned tid)
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const struct call_row *row = &calls[i];
         if ((uint64_t)row->number != w.number || !is_on(s, &w, (enum passing)row->passing)) continue;
-        if (is_same_socket(s, tid)) add(s, tid, row, &w);
+        if (is_same_socket(s, tid) && !is_ghost(s, tid)) add(s, tid, row, &w);
         break;
     }
     return true;
 }
 
-static void look_at_all(struct search *s, uint64_t deadline_us)
+static void look_at_all(struct search *s)
 {
     char buffer[LIST_BYTES];
     struct procfs_list list = {.fd = s->tasks, .buffer = buffer, .size = sizeof buffer};
@@ -218,7 +264,7 @@ static void look_at_all(struct search *s, uint64_t deadline_us)
     int ret;
     while ((ret = procfs_next(&list, &tid)) > 0) {
         if ((pid_t)tid == s->caller) continue;
-        if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= deadline_us) break;
+        if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= s->deadline_us) break;
         if (look_at(s, tid))
             seen++;
         else
@@ -229,24 +275,62 @@ static void look_at_all(struct search *s, uint64_t deadline_us)
     if (ret || (failed && !seen)) s->found->known = false;
 }
 
+static void search(void *arg)
+{
+    struct search *s = arg;
+    s->tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
+    if (s->tasks < 0) return;
+    s->found->known = true;
+    look_at_all(s);
+    procfs_close(s->tasks);
+    if (s->mem >= 0) procfs_close(s->mem);
+}
+
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
 {
     uint64_t start_us = procfs_now_us();
     memset(b, 0, sizeof *b);
     struct search s = {
         .fd = fd,
-        .tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task"),
+        .deadline_us = start_us + limit_us,
         .mem = -1,
         .caller = (pid_t)sys_call(SYS_gettid, 0, 0, 0),
         .found = b,
     };
-    if (s.tasks >= 0) {
-        b->known = true;
-        look_at_all(&s, start_us + limit_us);
-        procfs_close(s.tasks);
-        if (s.mem >= 0) procfs_close(s.mem);
-    }
+    if (!aside(search, &s)) search(&s);
     return procfs_now_us() - start_us;
+}
+
+struct left {
+    int fd;
+    const struct blocked *blocked;
+};
+
+static void remember(void *arg)
+{
+    const struct left *l = arg;
+    int tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
+    if (tasks < 0) return;
+    for (unsigned i = 0; i < l->blocked->n && i < THREADS_TOLD; i++) {
+        pid_t tid = l->blocked->thread[i].tid;
+        struct ghost g = {.tid = tid, .fd = l->fd, .runs = runs_of(tasks, (unsigned)tid)};
+        lock_take(&ghosts.lock);
+        ghosts.of[ghosts.next++ % GHOSTS] = g;
+        lock_give(&ghosts.lock);
+    }
+    procfs_close(tasks);
+}
+
+void threads_left(int fd, const struct blocked *b)
+{
+    struct left l = {fd, b};
+    if (!aside(remember, &l)) remember(&l);
+}
+
+void threads_child(void)
+{
+    lock_reset(&ghosts.lock);
+    memset(ghosts.of, 0, sizeof ghosts.of);
 }
 
 bool threads_die_of_sigpipe(void)
@@ -258,9 +342,12 @@ bool threads_die_of_sigpipe(void)
 
 void thread_name(pid_t tid, char name[16])
 {
-    int tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
+    char path[48];
     name[0] = '\0';
-    if (tasks < 0) return;
-    task_name(tasks, (unsigned)tid, name);
-    procfs_close(tasks);
+    if (tid == (pid_t)sys_call(SYS_gettid, 0, 0, 0)) {
+        sys_call(SYS_prctl, PR_GET_NAME, (long)name, 0);
+        return;
+    }
+    procfs_path(procfs_put(path, "/proc/self/task/"), (unsigned)tid, "/comm");
+    read_name(AT_FDCWD, path, name);
 }

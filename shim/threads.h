@@ -29,11 +29,19 @@ struct blocked {
 // writing, accepting, connecting, or waiting in poll, ppoll, select or pselect with fd among the
 // descriptors (their arrays are read from /proc/self/mem, since they may be gone). epoll_wait is not a call
 // on fd. A thread to which the number means another socket, in a descriptor table of its own, is left out.
-// One that was left blocked on a socket that had the number before cannot be told from one on this socket.
+// Nor is one that threads_left has been told of and that has not run since.
 // Not known in a process that has dropped its privileges without exec: its own files in /proc are not for it
 // (prctl(2), PR_SET_DUMPABLE). Stops after limit_us microseconds (CLOCK_MONOTONIC) and says so in known.
 // Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
+
+// The threads of b stay blocked on a socket that has been closed as fd: while none of them has run (the third number of
+// /proc/PID/task/TID/schedstat), it is not on the next socket of that number. Remembers the last 64. For callers that
+// hold no lock; async-signal-safe, takes a lock of its own.
+void threads_left(int fd, const struct blocked *b);
+
+// In a forked child: the threads are not there.
+void threads_child(void);
 
 // Does SIGPIPE end this process? (Its action is SIG_DFL; whether a thread blocks it is not looked at.)
 // Async-signal-safe, no lock.

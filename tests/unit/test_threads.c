@@ -308,6 +308,38 @@ static void names(void **state)
     close(sv[0]), close(sv[1]);
 }
 
+// It stays in recv on a socket whose number another gets, and is not on that one.
+static void left_on_an_older_socket(void **state)
+{
+    (void)state;
+    struct blocked b;
+    int old[2], sv[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, old), 0);
+    struct sleeper ghost = {.fd = old[0], .call = in_recv};
+    start(&ghost);
+    assert_int_equal(blocked_on(old[0], &b), 1);
+    threads_left(old[0], &b);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+    assert_int_equal(dup2(sv[0], old[0]), old[0]);
+    assert_int_equal(blocked_on(old[0], &b), 0);
+    assert_true(b.known);
+    struct sleeper s = {.fd = old[0], .call = in_recv};
+    start(&s);
+    assert_int_equal(blocked_on(old[0], &b), 1);
+    assert_int_equal(b.thread[0].tid, s.tid);
+    stop(&s);
+    pid_t tid = ghost.tid;
+    stop(&ghost);
+    assert_true(WAIT_UNTIL(!process_state(tid)));
+    assert_int_equal(blocked_on(old[0], &b), 0);
+    struct sleeper again = {.fd = old[0], .call = in_recv};
+    start(&again);
+    threads_left(old[0] + 1, &b); // another number's
+    assert_int_equal(blocked_on(old[0], &b), 1);
+    stop(&again);
+    close(old[0]), close(old[1]), close(sv[0]), close(sv[1]);
+}
+
 static void long_arrays_and_gaps(void **state)
 {
     (void)state;
@@ -350,8 +382,9 @@ static void an_array_that_is_gone(void **state)
     struct blocked b;
     int sv[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-    struct pollfd *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(p, MAP_FAILED);
+    char *pages = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    struct pollfd *p = (struct pollfd *)(void *)(pages + 4096); // a gap that is too small for another mapping
     p[0] = (struct pollfd){.fd = sv[0], .events = POLLIN};
     struct sleeper s = {.call = in_poll, .polled = p, .n_polled = 1};
     start(&s);
@@ -492,6 +525,7 @@ int main(void)
         cmocka_unit_test(connect_too),
         cmocka_unit_test(the_crowd_is_counted_and_bounded),
         cmocka_unit_test(names),
+        cmocka_unit_test(left_on_an_older_socket),
         cmocka_unit_test(long_arrays_and_gaps),
         cmocka_unit_test(an_array_that_is_gone),
         cmocka_unit_test(a_thread_with_a_table_of_its_own),
