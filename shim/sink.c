@@ -31,6 +31,7 @@ static struct {
     _Atomic int fd;          // LOG_FILE: our own descriptor, or -1
     struct identity file;    // what is written to
     struct identity root;    // the root directory that path is meant in
+    _Atomic unsigned held;   // calls of the program that are replacing stderr
     bool torn;               // the last line went out in part
     int64_t looked_s;        // when the path was last looked at
     char path[2 * PATH_MAX]; // LOG_FILE: absolute; "" if the file can't be opened again
@@ -254,7 +255,7 @@ static long write_socket(struct iovec *part, int parts)
 // file: what stderr is, if it is to be written to.
 static long write_stderr(const struct identity *file, struct iovec *part, int parts)
 {
-    if (!is_still(STDERR_FILENO, file)) return -EBADF;
+    if (atomic_load(&sink.held) || !is_still(STDERR_FILENO, file)) return -EBADF;
     switch (file->type) {
     case S_IFREG:
         return write_quietly(STDERR_FILENO, part, parts, 0);
@@ -325,6 +326,20 @@ bool sink_holds(int fd)
     return is_still(fd, &sink.file) || atomic_load(&sink.lock);
 }
 
+bool sink_hold(unsigned first, unsigned last)
+{
+    if (sink.to != LOG_STDERR || first > STDERR_FILENO || last < STDERR_FILENO) return false;
+    atomic_fetch_add(&sink.held, 1);
+    lock_take(&sink.lock); // a line on its way goes out first
+    lock_give(&sink.lock);
+    return true;
+}
+
+void sink_free(bool held)
+{
+    if (held) atomic_fetch_sub(&sink.held, 1);
+}
+
 bool sink_move(void)
 {
     lock_take(&sink.lock);
@@ -340,5 +355,6 @@ bool sink_move(void)
 
 void sink_child(void)
 {
+    atomic_store(&sink.held, 0); // the calls of threads that are not there
     lock_reset(&sink.lock);
 }

@@ -37,6 +37,13 @@ int sink_fd(void);
 // (closed and reused where no preload sees it). Async-signal-safe, no lock.
 bool sink_holds(int fd);
 
+// The program is about to replace or close descriptors first..last, or has done so: what is written to a borrowed stderr
+// in between would go to whatever takes its place. Around the program's call; a line that comes meanwhile is not
+// written. sink_hold returns what sink_free takes. Async-signal-safe; takes the sink lock where stderr is among them;
+// the caller blocks signals.
+bool sink_hold(unsigned first, unsigned last);
+void sink_free(bool held);
+
 // Moves the sink's own descriptor out of the way of a dup2 of the program's onto it, to another high
 // number. Returns false if there is none to be had: the file is then let go. Async-signal-safe; takes the
 // sink lock, so that no line is on its way to the old number when it returns; the caller blocks signals, and
