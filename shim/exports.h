@@ -35,9 +35,9 @@ void duplicate_end(struct ofd *pinned, int from, int to, bool cloexec);
 int duplicated(struct ofd *pinned, int from, int to, bool cloexec, enum call call, uintptr_t pc);
 // A message has come: descriptors in it are the program's from now on.
 void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc);
-// A message is about to go, or n that are size bytes each: what they carry is another process's too.
-void pass_message(const struct msghdr *m);
-void pass_messages(const struct mmsghdr *m, unsigned n, size_t size);
+// A message is about to go over a socket, or n that are size bytes each: what they carry is another process's too.
+void pass_message(int over, const struct msghdr *m);
+void pass_messages(int over, const struct mmsghdr *m, unsigned n, size_t size);
 // Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
 // epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it
@@ -47,6 +47,8 @@ struct ofd *epoll_begin(int set, int op, int fd);
 void epoll_end(struct ofd *pinned, int set, int op, int fd, int ret);
 // A clone with these flags is about to happen, or has.
 void note_clone(unsigned long flags);
+// An unshare with these flags is about to happen.
+void note_unshare(unsigned long flags);
 void shut(int fd, int how);
 void option_set(int fd, int level, int name);
 void fcntl_done(int fd, int cmd, long arg);

@@ -49,9 +49,27 @@ static void clear_closed(int fd)
     guard_leave(&g);
 }
 
+// first..last are about to be closed or replaced; if stderr is among them, no finding may go to what takes its place.
+static bool hold_stderr(unsigned first, unsigned last)
+{
+    struct guard g;
+    if (first > STDERR_FILENO || last < STDERR_FILENO || guard_enter(&g) != ENTRY_OK) return false;
+    bool held = sink_hold(first, last);
+    guard_leave(&g);
+    return held;
+}
+
+static int close_stderr(int (*next)(int))
+{
+    bool held = hold_stderr(STDERR_FILENO, STDERR_FILENO);
+    int ret = next(STDERR_FILENO);
+    sink_free(held);
+    return ret;
+}
+
 int let_go_close(int fd, uintptr_t pc, int (*next)(int))
 {
-    uint8_t state = track_state(fd);
+    uint16_t state = track_state(fd);
     if (fd == sink_fd() && is_ours(fd)) {
         errno = EBADF;
         return -1;
@@ -62,7 +80,7 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
     }
     misuse_note_close(fd);
     if (state & (FD_SOCKET | FD_EPOLL)) return close_tracked(fd, pc, next);
-    int ret = next(fd);
+    int ret = fd == STDERR_FILENO ? close_stderr(next) : next(fd);
     if (!(state & FD_CLOSED)) return ret;
     if (ret == 0) clear_closed(fd);
     else if (errno == EBADF) misuse_double_close(fd, pc);
@@ -122,6 +140,7 @@ __attribute__((noinline)) static int dup_over(int from, int to, int flags, enum 
 {
     struct release w;
     release_begin(&w, to, call, pc, true);
+    if (!w.pending) release_wait((unsigned)to, (unsigned)to);
     int ret = next_dup(from, to, flags, call, raw);
     int saved = errno;
     release_end(&w);
@@ -135,7 +154,10 @@ int let_go_dup3(int from, int to, int flags, enum call call, uintptr_t pc, bool 
     make_way(to);
     struct ofd *pinned = duplicate_begin(from);
     bool replaces = track_state(to) & (FD_SOCKET | FD_EPOLL) && dup_will_work(from, to, flags, call);
+    if (!replaces) release_wait((unsigned)to, (unsigned)to);
+    bool held = hold_stderr((unsigned)to, (unsigned)to);
     int ret = replaces ? dup_over(from, to, flags, call, pc, raw) : next_dup(from, to, flags, call, raw);
+    sink_free(held);
     return duplicated(pinned, from, ret, flags & O_CLOEXEC, call, pc);
 }
 
@@ -195,7 +217,10 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
     const unsigned known = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
     if (first > last || (unsigned)flags & ~known) return next_close_range(first, last, flags, raw);
     bool parts = (unsigned)flags & CLOSE_RANGE_UNSHARE && track_has_threads();
-    if (parts) track_split(); // the other threads keep theirs
+    if (parts) { // the other threads keep theirs
+        track_split();
+        release_wait_acting();
+    }
     if ((unsigned)flags & CLOSE_RANGE_CLOEXEC) {
         int ret = next_close_range(first, last, flags, raw);
         if (ret == 0) note_cloexec(first, last);
@@ -203,7 +228,10 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
     }
     bool acts = !parts && track_next(first, last) >= 0 && close_range_works();
     if (acts) release_range(first, last, CALL_CLOSE_RANGE, pc);
+    release_wait(first, last);
+    bool held = hold_stderr(first, last);
     int ret = close_range_around(first, last, flags, raw);
+    sink_free(held);
     int saved = errno;
     if (acts) release_range_end(first, last);
     errno = saved;
@@ -233,6 +261,7 @@ EXPORT void closefrom(int low)
     int first = low < 0 ? 0 : low;
     bool acts = track_next((unsigned)first, INT_MAX) >= 0;
     if (acts) release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER);
+    release_wait((unsigned)first, INT_MAX);
     closefrom_around(low, first);
     int saved = errno;
     if (acts) release_range_end((unsigned)first, INT_MAX);
@@ -263,6 +292,7 @@ static bool let_go_stream(struct release *w, FILE *stream, enum call call, uintp
         if (!flushed) saved = errno;
         release_begin(w, fd, call, pc, flushed);
     }
+    if (!w->pending) release_wait((unsigned)fd, (unsigned)fd);
     errno = saved;
     return flushed;
 }

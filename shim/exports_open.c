@@ -87,7 +87,7 @@ struct ofd *duplicate_begin(int from)
     if (entry == ENTRY_NESTED) track_mark(from, FD_DOUBT, 0);
     if (entry != ENTRY_OK) return NULL;
     struct ofd *pinned = track_pin(from);
-    if (!pinned) release_wait(from);
+    if (!pinned) release_disturb(from);
     guard_leave(&g);
     return pinned;
 }
@@ -139,9 +139,9 @@ struct ofd *epoll_begin(int set, int op, int fd)
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(fd, FD_DOUBT, 0);
     if (entry != ENTRY_OK) return NULL;
-    release_wait(fd);
     struct ofd *pinned = track_pin(fd);
     if (pinned) track_epoll_add(set, fd);
+    else release_disturb(fd);
     guard_leave(&g);
     return pinned;
 }

@@ -1,6 +1,7 @@
 // The ways another process gets a descriptor.
 #include "exports.h"
 
+#include <limits.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -45,10 +46,9 @@ static void pass_descriptors(const struct cmsghdr *c, bool nested)
     for (size_t i = 0; i < n; i++) {
         int fd;
         memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        if (!nested) release_wait(fd);
-        if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) continue;
+        if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL | FD_CLOSING))) continue;
         if (nested) track_mark(fd, FD_DOUBT, 0);
-        else track_passed(fd);
+        else if (!track_passed(fd)) release_disturb(fd);
     }
 }
 
@@ -66,9 +66,10 @@ static void pass_control(const struct msghdr *m, bool nested)
     }
 }
 
-void pass_messages(const struct mmsghdr *m, unsigned n, size_t size)
+void pass_messages(int over, const struct mmsghdr *m, unsigned n, size_t size)
 {
     struct guard g;
+    if ((track_state(over) & (FD_SOCKET | FD_CARRIER)) == FD_SOCKET) return;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_OFF) return;
     if (n > 1024) n = 1024; // the kernel sends no more at once (UIO_MAXIOV)
@@ -77,26 +78,26 @@ void pass_messages(const struct mmsghdr *m, unsigned n, size_t size)
     if (entry == ENTRY_OK) guard_leave(&g);
 }
 
-void pass_message(const struct msghdr *m)
+void pass_message(int over, const struct msghdr *m)
 {
-    pass_messages((const struct mmsghdr *)(const void *)m, 1, sizeof *m);
+    pass_messages(over, (const struct mmsghdr *)(const void *)m, 1, sizeof *m);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-    pass_message(m);
+    pass_message(fd, m);
     return real()->sendmsg(fd, m, flags);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(m, n, sizeof *m);
+    pass_messages(fd, m, n, sizeof *m);
     return real()->sendmmsg(fd, m, n, flags);
 }
 
 EXPORT int __sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(m, n, sizeof *m);
+    pass_messages(fd, m, n, sizeof *m);
     return real()->sendmmsg(fd, m, n, flags);
 }
 
@@ -113,6 +114,7 @@ __attribute__((visibility("hidden"), used)) void before_vfork(void)
 {
     real();
     track_forked();
+    release_wait_acting();
 }
 
 void note_clone(unsigned long flags)
@@ -120,7 +122,9 @@ void note_clone(unsigned long flags)
     if (flags & CLONE_VM) track_threads();
     // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.
     if (!(flags & CLONE_FILES) != !(flags & CLONE_THREAD)) track_split();
-    if (!(flags & CLONE_FILES)) track_forked();
+    if (flags & CLONE_FILES) return;
+    track_forked();
+    release_wait_acting();
 }
 
 static int do_clone(int (*fn)(void *), void *stack, int flags, void *arg, va_list more)
@@ -152,10 +156,16 @@ EXPORT int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     return ret;
 }
 
+static void before_spawn(void)
+{
+    track_spawned();
+    release_wait_acting();
+}
+
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 {
-    track_spawned();
+    before_spawn();
     int ret = real()->posix_spawn(pid, path, actions, attributes, argv, envp);
     track_spawned(); // again: for sockets that other threads have opened meanwhile
     return ret;
@@ -164,7 +174,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 {
-    track_spawned();
+    before_spawn();
     int ret = real()->posix_spawnp(pid, file, actions, attributes, argv, envp);
     track_spawned();
     return ret;
@@ -178,7 +188,7 @@ EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions,
 
 EXPORT FILE *popen(const char *command, const char *type)
 {
-    track_spawned();
+    before_spawn();
     FILE *stream = real()->popen(command, type);
     track_spawned();
     return stream;
@@ -186,14 +196,16 @@ EXPORT FILE *popen(const char *command, const char *type)
 
 EXPORT int system(const char *command)
 {
-    track_spawned();
+    before_spawn();
     return real()->system(command);
 }
 
 // Only a process with threads has anyone to part from.
-static void note_unshare(unsigned long flags)
+void note_unshare(unsigned long flags)
 {
-    if (flags & CLONE_FILES && track_has_threads()) track_split();
+    if (!(flags & CLONE_FILES) || !track_has_threads()) return;
+    track_split();
+    release_wait_acting();
 }
 
 EXPORT int unshare(int flags)

@@ -89,8 +89,8 @@ static long get(long nr, const long a[6], uintptr_t pc)
 
 static long message(long nr, const long a[6], uintptr_t pc)
 {
-    if (nr == SYS_sendmsg) pass_message((const struct msghdr *)a[1]);
-    if (nr == SYS_sendmmsg) pass_messages((const struct mmsghdr *)a[1], (unsigned)a[2], sizeof(struct mmsghdr));
+    if (nr == SYS_sendmsg) pass_message((int)a[0], (const struct msghdr *)a[1]);
+    if (nr == SYS_sendmmsg) pass_messages((int)a[0], (const struct mmsghdr *)a[1], (unsigned)a[2], sizeof(struct mmsghdr));
     long ret = next(nr, a);
     if (nr == SYS_recvmsg && ret >= 0) got_message((const struct msghdr *)a[1], (int)a[2], CALL_RECVMSG, pc);
     for (long i = 0; nr == SYS_recvmmsg && i < ret; i++)
@@ -162,7 +162,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_clone3:
         return do_fork(nr, a, clone3_flags(a));
     case SYS_unshare:
-        if (a[0] & CLONE_FILES && track_has_threads()) track_split();
+        note_unshare((unsigned long)a[0]);
         return next(nr, a);
     case SYS_seccomp:
         if (a[0] == SECCOMP_SET_MODE_STRICT || a[0] == SECCOMP_SET_MODE_FILTER) return sandbox(nr, a);

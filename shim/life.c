@@ -19,6 +19,7 @@
 #include "report.h"
 #include "sink.h"
 #include "sys.h"
+#include "threads.h"
 #include "track.h"
 
 static struct settings settings;
@@ -123,6 +124,7 @@ void life_forked_child(void)
     release_child();
     report_child();
     misuse_child();
+    threads_child();
 }
 
 // The table's lock is not held across the fork: other handlers, and libc itself, take locks then that a thread
@@ -130,6 +132,7 @@ void life_forked_child(void)
 void life_before_fork(void)
 {
     track_forked();
+    release_wait_acting();
 }
 
 void life_after_fork(bool child)

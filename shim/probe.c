@@ -277,6 +277,11 @@ const char *state_name(enum tcp_state state)
     return (unsigned)state < n && states[state] ? states[state] : "";
 }
 
+bool kind_carries(enum kind kind)
+{
+    return kind == KIND_UNIX_STREAM || kind == KIND_UNIX_DGRAM || kind == KIND_UNIX_SEQPACKET || kind == KIND_OTHER;
+}
+
 bool kind_wakes(enum kind kind)
 {
     return kinds[kind].wakes;

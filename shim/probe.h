@@ -95,6 +95,9 @@ const char *kind_name(enum kind kind);
 const char *state_name(enum tcp_state state);
 bool kind_wakes(enum kind kind);
 
+// Can a message on a socket of this kind carry descriptors? (unix(7), SCM_RIGHTS; true if unknown.) Pure.
+bool kind_carries(enum kind kind);
+
 // Does shutdown wake threads blocked on this socket? As its kind says, but not those in accept on a vsock
 // listener (ENOTCONN, and they stay blocked: net/vmw_vsock/af_vsock.c vsock_shutdown, vsock_accept). Pure.
 bool facts_wake(const struct facts *f);

@@ -1,5 +1,6 @@
 #include "release.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -114,12 +115,13 @@ static void look_for_owners(struct release *w)
     bool ours = w->r.share != SHARE_INHERITED && !w->r.forefathers;
     int64_t opened = (int64_t)w->r.opened_ms - OPENING_MS;
     uint64_t since = !ours ? 0 : (uint64_t)(opened > born_ms ? opened : born_ms);
-    uint64_t forks = track_forks();
+    // The answer is true of a moment: any fork or spawn from here on puts it in doubt (perform).
+    w->r.forks = track_forks();
+    w->r.leaky = true;
     struct owners_answer a;
     owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);
     purse_pay(&owners_purse, a.took_us);
-    bool still = forks == track_forks(); // true of a moment: another thread may have forked since
-    w->s.proof = a.owners == OWNERS_ALONE && !still ? OWNERS_UNKNOWN : a.owners;
+    w->s.proof = a.owners;
     w->holder = a.pid;
 }
 
@@ -146,18 +148,29 @@ static void examine(struct release *w)
     look_for_owners(w);
 }
 
+// Once more, as looking around takes time: a raw close may have given the number to another socket, which may have
+// got another holder. Whoever would be one from here on waits for the program's call (release_disturb).
+static void look_again(struct release *w)
+{
+    track_mark(w->fd, FD_ACTING, 0);
+    if (release_identity(w->fd) != w->r.cookie) w->s.stale = true;
+    if (track_state(w->fd) & FD_DOUBT) w->s.others = 1;
+    if (track_shared_since(&w->r)) {
+        if (w->s.share == SHARE_NONE) w->s.share = SHARE_FORK;
+        w->s.proof = OWNERS_UNKNOWN;
+    }
+    decide(&w->s, settings, &w->v);
+    if (w->v.action == ACTION_NONE) track_mark(w->fd, 0, FD_ACTING);
+}
+
 static void perform(struct release *w)
 {
     decide(&w->s, settings, &w->v);
     if (w->v.findings != 1u << EVENT_CLOSE || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
+    if (w->v.action != ACTION_NONE) look_again(w);
     if (w->v.action == ACTION_NONE) return;
     if (!act_leave_epoll(w->fd, &w->r)) {
         w->s.stuck = true;
-        decide(&w->s, settings, &w->v);
-    }
-    // Once more: looking around takes time, and a raw close may have given the number to another socket.
-    if (release_identity(w->fd) != w->r.cookie) {
-        w->s.stale = true;
         decide(&w->s, settings, &w->v);
     }
     if (!act(w->fd, &w->v)) {
@@ -189,6 +202,7 @@ static void tell(struct release *w)
             f.event = (enum event)e;
             report(&f);
         }
+    if (w->v.findings & 1u << EVENT_LEFT_BLOCKED) threads_left(w->fd, &w->blocked);
 }
 
 static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
@@ -225,9 +239,9 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
 void release_end(struct release *w)
 {
     if (!w->pending) return;
-    track_mark(w->fd, 0, FD_CLOSING);
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
+    track_closed_range((unsigned)w->fd, (unsigned)w->fd, guard_tid());
     tell(w);
     guard_leave(&g);
 }
@@ -253,7 +267,7 @@ void release_range_end(unsigned first, unsigned last)
 {
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
-    track_closed_range(first, last);
+    track_closed_range(first, last, guard_tid());
     guard_leave(&g);
 }
 
@@ -272,14 +286,42 @@ bool release_under_way(int fd)
     return same;
 }
 
-void release_wait(int fd)
+// Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet), since a handler
+// may have jumped out of that close.
+static void wait_while(int fd, uint16_t state, int64_t *end)
 {
-    // Bounded: a handler may have jumped out of that close.
-    int64_t end = 0;
-    while (track_state(fd) & FD_CLOSING && is_under_way(fd)) {
+    while (track_state(fd) & state && is_under_way(fd)) {
         int64_t now = now_ms();
-        if (!end) end = now + PATIENCE_MS;
-        if (now > end) return;
+        if (!*end) *end = now + PATIENCE_MS;
+        if (now > *end) return;
         sys_call(SYS_sched_yield, 0, 0, 0);
     }
+}
+
+void release_disturb(int fd)
+{
+    int64_t end = 0;
+    if (!(track_state(fd) & FD_CLOSING) || !is_under_way(fd)) return;
+    track_mark(fd, FD_DOUBT, 0);
+    wait_while(fd, FD_ACTING, &end);
+}
+
+static void wait_for_all(unsigned first, unsigned last, uint16_t state)
+{
+    struct guard g;
+    int64_t end = 0;
+    int fd = track_next_with(first, state);
+    if (fd < 0 || (unsigned)fd > last || guard_enter(&g) != ENTRY_OK) return;
+    for (; fd >= 0 && (unsigned)fd <= last; fd = track_next_with((unsigned)fd + 1, state)) wait_while(fd, state, &end);
+    guard_leave(&g);
+}
+
+void release_wait(unsigned first, unsigned last)
+{
+    wait_for_all(first, last, FD_CLOSING);
+}
+
+void release_wait_acting(void)
+{
+    wait_for_all(0, UINT_MAX, FD_ACTING);
 }

@@ -47,10 +47,20 @@ void release_range_end(unsigned first, unsigned last);
 // one finds nothing open. Async-signal-safe; takes the table lock.
 bool release_under_way(int fd);
 
-// Waits while another thread is closing the socket that fd is: what would be done to it now (a duplicate, a
-// message that carries it, an epoll set) comes after that close, and finds nothing. Between guard_enter and
+// The program is about to give the socket of fd another holder (a duplicate, a message, an epoll set) while another
+// thread may be closing it, so that it is not tracked any more: that thread is to leave it alone, and what it has
+// begun to do is waited for, so that the holder comes after the close and finds nothing. Between guard_enter and
 // guard_leave. Async-signal-safe; takes the table lock.
-void release_wait(int fd);
+void release_disturb(int fd);
+
+// Waits until no other thread is closing a number of first..last: something else is about to take their places, and
+// what is being done to a socket must not meet it. Async-signal-safe; takes the table lock.
+void release_wait(unsigned first, unsigned last);
+
+// Before a fork or a spawn, which gives a child a copy of what another thread is shutting down at this moment: waits
+// until that is closed. track_forked() or track_spawned() comes first: a close that does not see it yet is seen
+// here. Async-signal-safe; takes the table lock.
+void release_wait_acting(void);
 
 // What tells one socket from every other: its cookie, or where the kernel has none its inode number
 // with the top bit set. 0: fd is not a socket. Async-signal-safe, no lock.

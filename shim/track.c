@@ -54,8 +54,10 @@ struct desc {
 };
 
 #define TRACKED (FD_SOCKET | FD_EPOLL)
+#define CLOSING (FD_CLOSING | FD_ACTING)
+#define ANEW (TRACKED | FD_CLOSED | CLOSING | FD_DOUBT | FD_CARRIER) // what a number's next owner begins without
 
-_Atomic uint8_t fd_state[TRACK_FD_MAX];
+_Atomic uint16_t fd_state[TRACK_FD_MAX];
 
 static lock_t lock;
 static struct desc *table;
@@ -76,12 +78,12 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void track_mark(int fd, uint8_t set, uint8_t clear)
+void track_mark(int fd, uint16_t set, uint16_t clear)
 {
     if ((unsigned)fd >= TRACK_FD_MAX) return;
     int top = atomic_load(&highest);
     while (set && fd > top && !atomic_compare_exchange_weak(&highest, &top, fd)) {}
-    if (clear) atomic_fetch_and(&fd_state[fd], (uint8_t)~clear);
+    if (clear) atomic_fetch_and(&fd_state[fd], (uint16_t)~clear);
     if (set) atomic_fetch_or(&fd_state[fd], set);
 }
 
@@ -143,7 +145,7 @@ static void unlink_desc(struct desc *d)
     else o->descs = d->next;
     if (d->next) d->next->prev = d->prev;
     o->count--;
-    uint8_t state = track_state(d->fd);
+    uint16_t state = track_state(d->fd);
     if (state & FD_DOUBT) o->doubt = true;
     if (state & FD_GIVEN) o->leaky = true;
     d->ofd = NULL;
@@ -168,7 +170,7 @@ static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
     o->descs = d;
     o->count++;
     if (!cloexec) o->leaky = true;
-    track_mark(d->fd, o->epoll ? FD_EPOLL : FD_SOCKET, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+    track_mark(d->fd, o->epoll ? FD_EPOLL : kind_carries((enum kind)o->kind) ? FD_SOCKET | FD_CARRIER : FD_SOCKET, ANEW);
 }
 
 static struct ofd *new_ofd(void)
@@ -189,7 +191,7 @@ static struct desc *fresh(int fd)
     if ((unsigned)fd >= TRACK_FD_MAX) return NULL;
     struct desc *d = find_or_add(fd);
     if (d) forget(d);
-    else track_mark(fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+    else track_mark(fd, 0, ANEW);
     return d;
 }
 
@@ -197,7 +199,7 @@ static void open_ofd(struct desc *d, struct ofd *o, bool cloexec)
 {
     if (d && o) link_desc(d, o, cloexec);
     else if (o) arena_free(o, sizeof *o);
-    else if (d) track_mark(d->fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+    else if (d) track_mark(d->fd, 0, ANEW);
 }
 
 void track_open(int fd, const struct opening *op)
@@ -241,6 +243,7 @@ static void list_sets(const struct ofd *o, int fd, struct retired *out)
 
 static void describe(const struct ofd *o, struct retired *out)
 {
+    uint64_t forks = track_forks(); // before the epochs are compared: one that is missed there shows here
     *out = (struct retired){
         .cookie = o->cookie,
         .opened_ms = o->opened_ms,
@@ -250,6 +253,8 @@ static void describe(const struct ofd *o, struct retired *out)
         .flags = o->flags,
         .others = o->count + o->pins + o->doubt, // one that could not be recorded may still hold it
         .forefathers = o->generation != generation,
+        .leaky = o->leaky,
+        .forks = forks,
         .epoll = o->epoll,
     };
 }
@@ -268,7 +273,7 @@ bool track_retire(int fd, const struct place *closed, struct retired *out)
         unlink_desc(d);
         describe(o, out);
         if (!out->others) list_sets(o, fd, out);
-        track_mark(fd, o->epoll ? 0 : FD_CLOSED | FD_CLOSING, TRACKED | FD_DOUBT);
+        track_mark(fd, o->epoll ? 0 : FD_CLOSED | FD_CLOSING, TRACKED | FD_ACTING | FD_DOUBT | FD_CARRIER);
         drop_ofd(o);
     }
     lock_give(&lock);
@@ -298,7 +303,7 @@ void track_unpin(struct ofd *o, int to, bool cloexec)
         else o->doubt = true; // a duplicate that has no record: never again the last hold
     } else if (to >= 0 && (d = find(to))) {
         forget(d);
-        track_mark(to, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+        track_mark(to, 0, ANEW);
     }
     if (o) {
         o->pins--;
@@ -342,12 +347,14 @@ void track_flags(int fd, unsigned set)
     lock_give(&lock);
 }
 
-void track_passed(int fd)
+bool track_passed(int fd)
 {
     lock_take(&lock);
     struct desc *d = find(fd);
-    if (d && d->ofd) d->ofd->share = SHARE_PASSED;
+    bool tracked = d && d->ofd;
+    if (tracked) d->ofd->share = SHARE_PASSED;
     lock_give(&lock);
+    return tracked;
 }
 
 int track_find(uint64_t cookie)
@@ -428,11 +435,15 @@ void track_epoll_del(int set, int fd)
     lock_give(&lock);
 }
 
-void track_closed_range(unsigned first, unsigned last)
+void track_closed_range(unsigned first, unsigned last, pid_t tid)
 {
-    int top = atomic_load(&highest);
-    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
-        if (track_state((int)fd) & FD_CLOSING) track_mark((int)fd, 0, FD_CLOSING);
+    lock_take(&lock);
+    for (int fd = (int)first; (fd = track_next_with((unsigned)fd, FD_CLOSING)) >= 0 && (unsigned)fd <= last; fd++) {
+        const struct desc *d = find(fd);
+        // The number may have been another socket's meanwhile, which another thread is closing now.
+        if (!d || (!d->ofd && d->closed.tid == tid)) track_mark(fd, 0, CLOSING);
+    }
+    lock_give(&lock);
 }
 
 uint64_t track_closing(int fd, pid_t tid)
@@ -465,6 +476,20 @@ int track_next(unsigned first, unsigned last)
     return -1;
 }
 
+int track_next_with(unsigned first, uint16_t bits)
+{
+    int top = atomic_load(&highest);
+    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top; fd++)
+        if (track_state((int)fd) & bits) return (int)fd;
+    return -1;
+}
+
+bool track_shared_since(const struct retired *r)
+{
+    uint64_t now = track_forks();
+    return now >> 32 != r->forks >> 32 || (r->leaky && now != r->forks);
+}
+
 uint64_t track_forks(void)
 {
     return (uint64_t)atomic_load(&fork_epoch) << 32 | atomic_load(&spawn_epoch);
@@ -493,6 +518,7 @@ bool track_has_threads(void)
 void track_split(void)
 {
     atomic_store(&split, true);
+    track_forked();
 }
 
 void track_fork_recover(void)
@@ -504,7 +530,7 @@ void track_fork_recover(void)
     table = NULL;
     arena_abandon();
     for (int fd = 0; fd <= atomic_load(&highest); fd++)
-        track_mark(fd, 0, TRACKED | FD_CLOSED | FD_CLOSING | FD_DOUBT);
+        track_mark(fd, 0, ANEW);
 }
 
 uint64_t track_memory(void)

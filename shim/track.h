@@ -19,18 +19,20 @@
 
 // What fd_state says of a descriptor. 0: nothing to do, whatever happens to it.
 enum {
-    FD_SOCKET = 1,  // a tracked socket
-    FD_EPOLL = 2,   // a tracked epoll set
-    FD_CLOSED = 4,  // was a tracked socket; preclose saw it closed, and nothing that it saw has reopened it
-    FD_DOUBT = 8,   // something happened to it that could not be recorded: never the last hold
-    FD_GIVEN = 16,  // named in a posix_spawn file action: a child may get it
+    FD_SOCKET = 1,   // a tracked socket
+    FD_EPOLL = 2,    // a tracked epoll set
+    FD_CLOSED = 4,   // was a tracked socket; preclose saw it closed, and nothing that it saw has reopened it
+    FD_DOUBT = 8,    // something happened to it that could not be recorded: never the last hold
+    FD_GIVEN = 16,   // named in a posix_spawn file action: a child may get it
     FD_CLOSING = 64, // retired, and the program's call that closes it has not returned yet
+    FD_ACTING = 128, // and it is being shut down
+    FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
 };
 
-extern _Atomic uint8_t fd_state[TRACK_FD_MAX];
+extern _Atomic uint16_t fd_state[TRACK_FD_MAX];
 
 // The state of any number, also one that is no descriptor. Async-signal-safe, no lock.
-static inline uint8_t track_state(int fd)
+static inline uint16_t track_state(int fd)
 {
     if ((unsigned)fd >= TRACK_FD_MAX) return 0;
     return atomic_load_explicit(&fd_state[fd], memory_order_acquire);
@@ -38,7 +40,7 @@ static inline uint8_t track_state(int fd)
 
 // Changes the state where the table can't be reached (a signal handler that interrupted us).
 // Async-signal-safe, no lock.
-void track_mark(int fd, uint8_t set, uint8_t clear);
+void track_mark(int fd, uint16_t set, uint16_t clear);
 
 // Who else may hold a socket, besides the descriptors of this process.
 enum share {
@@ -76,6 +78,8 @@ struct retired {
     unsigned flags;          // SOCK_*
     unsigned others;         // descriptors of this process that still hold it
     bool forefathers;        // a process that this one was forked from had opened it
+    bool leaky;              // a program that a child runs gets it too
+    uint64_t forks;          // track_forks() at that moment
     bool epoll;              // it was an epoll set, not a socket
     bool stuck;              // it is in an epoll set that it can't be taken out of
     int set[TRACK_SETS_MAX]; // the epoll sets it must be taken out of first
@@ -111,8 +115,8 @@ void track_cloexec_range(unsigned first, unsigned last);
 // The program did something to the socket of fd: SOCK_* flags to set.
 void track_flags(int fd, unsigned set);
 
-// fd is on its way to another process, or came from one, over SCM_RIGHTS.
-void track_passed(int fd);
+// fd is on its way to another process, or came from one, over SCM_RIGHTS. Returns false if it is not tracked.
+bool track_passed(int fd);
 
 // A descriptor of the socket with this cookie, or -1. Walks the whole table.
 int track_find(uint64_t cookie);
@@ -124,11 +128,14 @@ void track_doubt(void);
 void track_epoll_add(int set, int fd);
 void track_epoll_del(int set, int fd);
 
-// The call that closes first..last has returned. No lock.
-void track_closed_range(unsigned first, unsigned last);
+// The call of thread tid that closes first..last has returned.
+void track_closed_range(unsigned first, unsigned last, pid_t tid);
 
 // The cookie of the socket that a thread other than tid is closing under this number; 0 if none is.
 uint64_t track_closing(int fd, pid_t tid);
+
+// The lowest number from first on whose state has one of these bits, or -1. No lock.
+int track_next_with(unsigned first, uint16_t bits);
 
 // Where fd was last closed and where that socket had been opened. Returns false unless it is FD_CLOSED.
 bool track_closed_at(int fd, struct place *opened, struct place *closed);
@@ -138,6 +145,9 @@ int track_next(unsigned first, unsigned last);
 
 // How many forks and spawns have been noted: changes with each. No lock.
 uint64_t track_forks(void);
+
+// Whether a fork or a spawn that r does not know of may have given its socket to a child. No lock.
+bool track_shared_since(const struct retired *r);
 
 // From now on every socket that exists may be held by a child with a copy of the table (fork), or, of
 // those that are not close-on-exec or were given to it, by a child with a new program (spawn). No lock.
