@@ -35,9 +35,11 @@ void duplicate_end(struct ofd *pinned, int from, int to, bool cloexec);
 int duplicated(struct ofd *pinned, int from, int to, bool cloexec, enum call call, uintptr_t pc);
 // A message has come: descriptors in it are the program's from now on.
 void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc);
-// A message is about to go over a socket, or n that are size bytes each: what they carry is another process's too.
-void pass_message(int over, const struct msghdr *m);
-void pass_messages(int over, const struct mmsghdr *m, unsigned n, size_t size);
+// n messages of size bytes each are about to go over a socket: what they carry is another process's too. A socket that
+// is known to carry none is believed, and the messages looked at when the kernel has read them: the record may be stale.
+// Returns whether they have been looked at. Then: n have gone.
+bool pass_begin(int over, const void *messages, unsigned n, size_t size);
+void pass_end(bool begun, const void *messages, long n, size_t size);
 // Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
 // epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it

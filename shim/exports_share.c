@@ -66,10 +66,9 @@ static void pass_control(const struct msghdr *m, bool nested)
     }
 }
 
-void pass_messages(int over, const struct mmsghdr *m, unsigned n, size_t size)
+static void pass_messages(const struct mmsghdr *m, unsigned n, size_t size)
 {
     struct guard g;
-    if ((track_state(over) & (FD_SOCKET | FD_CARRIER)) == FD_SOCKET) return;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_OFF) return;
     if (n > 1024) n = 1024; // the kernel sends no more at once (UIO_MAXIOV)
@@ -78,27 +77,45 @@ void pass_messages(int over, const struct mmsghdr *m, unsigned n, size_t size)
     if (entry == ENTRY_OK) guard_leave(&g);
 }
 
-void pass_message(int over, const struct msghdr *m)
+bool pass_begin(int over, const void *m, unsigned n, size_t size)
 {
-    pass_messages(over, (const struct mmsghdr *)(const void *)m, 1, sizeof *m);
+    if ((track_state(over) & (FD_SOCKET | FD_CARRIER)) == FD_SOCKET) return false;
+    pass_messages(m, n, size);
+    return true;
+}
+
+void pass_end(bool begun, const void *messages, long n, size_t size)
+{
+    const struct mmsghdr *m = messages;
+    if (begun) return;
+    for (long i = 0; i < n; i++)
+        if (m[i].msg_hdr.msg_controllen >= CMSG_LEN(sizeof(int))) pass_messages(&m[i], 1, size);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-    pass_message(fd, m);
-    return real()->sendmsg(fd, m, flags);
+    bool begun = pass_begin(fd, m, 1, sizeof *m);
+    ssize_t ret = real()->sendmsg(fd, m, flags);
+    pass_end(begun, m, ret >= 0, sizeof *m);
+    return ret;
+}
+
+static int send_messages(int fd, struct mmsghdr *m, unsigned n, int flags)
+{
+    bool begun = pass_begin(fd, m, n, sizeof *m);
+    int ret = real()->sendmmsg(fd, m, n, flags);
+    pass_end(begun, m, ret, sizeof *m);
+    return ret;
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(fd, m, n, sizeof *m);
-    return real()->sendmmsg(fd, m, n, flags);
+    return send_messages(fd, m, n, flags);
 }
 
 EXPORT int __sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
-    pass_messages(fd, m, n, sizeof *m);
-    return real()->sendmmsg(fd, m, n, flags);
+    return send_messages(fd, m, n, flags);
 }
 
 EXPORT pid_t _Fork(void)

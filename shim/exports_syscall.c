@@ -89,9 +89,11 @@ static long get(long nr, const long a[6], uintptr_t pc)
 
 static long message(long nr, const long a[6], uintptr_t pc)
 {
-    if (nr == SYS_sendmsg) pass_message((int)a[0], (const struct msghdr *)a[1]);
-    if (nr == SYS_sendmmsg) pass_messages((int)a[0], (const struct mmsghdr *)a[1], (unsigned)a[2], sizeof(struct mmsghdr));
+    const bool one = nr == SYS_sendmsg, sends = one || nr == SYS_sendmmsg;
+    const size_t size = one ? sizeof(struct msghdr) : sizeof(struct mmsghdr);
+    bool begun = sends && pass_begin((int)a[0], (const void *)a[1], one ? 1 : (unsigned)a[2], size);
     long ret = next(nr, a);
+    if (sends) pass_end(begun, (const void *)a[1], one ? ret >= 0 : ret, size);
     if (nr == SYS_recvmsg && ret >= 0) got_message((const struct msghdr *)a[1], (int)a[2], CALL_RECVMSG, pc);
     for (long i = 0; nr == SYS_recvmmsg && i < ret; i++)
         got_message(&((const struct mmsghdr *)a[1])[i].msg_hdr, (int)a[3], CALL_RECVMMSG, pc);
