@@ -23,6 +23,9 @@ struct errand {
     _Atomic bool done;
 };
 
+// The caller waits meanwhile, and has the same thread-local variables.
+static __thread bool here __attribute__((tls_model("initial-exec")));
+
 static _Atomic int filtered; // 0: not asked yet; 1: yes, or it can't be told; 2: no
 static _Atomic bool too_old;
 
@@ -88,8 +91,15 @@ static void run(struct errand *e)
     long ret = sys_call(SYS_close_range, 0, UINT_MAX, CLOSE_RANGE_UNSHARE);
     if (ret == -ENOSYS || ret == -EINVAL) atomic_store(&too_old, true);
     if (ret != 0) return;
+    here = true;
     e->work(e->arg);
+    here = false;
     e->done = true;
+}
+
+bool aside_here(void)
+{
+    return here;
 }
 
 bool aside_unfiltered(void)

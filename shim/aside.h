@@ -16,6 +16,9 @@
 // Signals are blocked in the caller (guard.h), and so in the thread. Async-signal-safe, no lock.
 bool aside(void (*work)(void *arg), void *arg);
 
+// Is this work that runs aside? Async-signal-safe, no lock.
+bool aside_here(void);
+
 // May calls be tried that few programs make? There are filters of system calls that kill for them: not under any
 // filter (/proc/self/status, asked once; prctl(2) PR_GET_SECCOMP). Async-signal-safe, no lock.
 bool aside_unfiltered(void);

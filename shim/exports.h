@@ -54,5 +54,7 @@ void note_unshare(unsigned long flags);
 void shut(int fd, int how);
 void option_set(int fd, int level, int name);
 void fcntl_done(int fd, int cmd, long arg);
+void ioctl_begin(unsigned long request, const void *arg);
+void ioctl_done(int fd, unsigned long request);
 
 #endif

@@ -272,7 +272,7 @@ EXPORT int fcntl64(int fd, int cmd, ...)
 }
 
 // Requests that hand a socket on: to the process that a seccomp supervisor serves, to a block device.
-static void pass_by_ioctl(unsigned long request, void *arg)
+void ioctl_begin(unsigned long request, const void *arg)
 {
     int fd = -1;
     if (request == NBD_SET_SOCK) fd = (int)(uintptr_t)arg;
@@ -284,17 +284,21 @@ static void pass_by_ioctl(unsigned long request, void *arg)
     guard_leave(&g);
 }
 
+void ioctl_done(int fd, unsigned long request)
+{
+    if (request == FIOCLEX || request == FIONCLEX) cloexec_set(fd, request == FIOCLEX);
+    else if (request == FIOASYNC) flag(fd, SOCK_ASYNC);
+}
+
 EXPORT int ioctl(int fd, unsigned long request, ...)
 {
     va_list args;
     va_start(args, request);
     void *arg = va_arg(args, void *);
     va_end(args);
-    if (request == NBD_SET_SOCK || request == SECCOMP_IOCTL_NOTIF_ADDFD) pass_by_ioctl(request, arg);
+    ioctl_begin(request, arg);
     int ret = real()->ioctl(fd, request, arg);
-    if (ret < 0) return ret;
-    if (request == FIOCLEX || request == FIONCLEX) cloexec_set(fd, request == FIOCLEX);
-    else if (request == FIOASYNC) flag(fd, SOCK_ASYNC);
+    if (ret >= 0) ioctl_done(fd, request);
     return ret;
 }
 

@@ -197,6 +197,30 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
     return ret;
 }
 
+// glibc 2.39; older headers do not declare them.
+int pidfd_spawn(int *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],
+                char *const[]);
+int pidfd_spawnp(int *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],
+                 char *const[]);
+
+EXPORT int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
+{
+    before_spawn();
+    int ret = real()->pidfd_spawn(pidfd, path, actions, attributes, argv, envp);
+    track_spawned();
+    return ret;
+}
+
+EXPORT int pidfd_spawnp(int *pidfd, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
+{
+    before_spawn();
+    int ret = real()->pidfd_spawnp(pidfd, file, actions, attributes, argv, envp);
+    track_spawned();
+    return ret;
+}
+
 EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
 {
     track_mark(fd, FD_GIVEN, 0);

@@ -103,6 +103,7 @@ static long message(long nr, const long a[6], uintptr_t pc)
 // Calls that change what is known of a descriptor, once they have succeeded.
 static long change(long nr, const long a[6], uintptr_t pc)
 {
+    if (nr == SYS_ioctl) ioctl_begin((unsigned long)a[1], (const void *)a[2]);
     struct ofd *pinned = nr == SYS_epoll_ctl ? epoll_begin((int)a[0], (int)a[1], (int)a[2]) : NULL;
     long ret = next(nr, a);
     if (nr == SYS_epoll_ctl) epoll_end(pinned, (int)a[0], (int)a[1], (int)a[2], (int)ret);
@@ -111,6 +112,7 @@ static long change(long nr, const long a[6], uintptr_t pc)
         if (errno == EBADF && nr == SYS_setsockopt) misuse_use((int)a[0], CALL_SETSOCKOPT, pc);
         return ret;
     }
+    if (nr == SYS_ioctl) ioctl_done((int)a[0], (unsigned long)a[1]);
     if (nr == SYS_shutdown) shut((int)a[0], (int)a[1]);
     if (nr == SYS_setsockopt) option_set((int)a[0], (int)a[1], (int)a[2]);
     if (nr == SYS_epoll_create1) got_epoll((int)ret, a[0] & EPOLL_CLOEXEC);
@@ -150,6 +152,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
         return message(nr, a, pc);
     case SYS_shutdown:
     case SYS_setsockopt:
+    case SYS_ioctl:
     case SYS_epoll_ctl:
     case SYS_epoll_create1:
     case SYS_io_uring_setup:

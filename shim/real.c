@@ -135,11 +135,17 @@ static long absent(void)
     return -1;
 }
 
+// pidfd_spawn (glibc 2.39) returns its error.
+static long absent_spawn(void)
+{
+    return ENOSYS;
+}
+
 static void look_up(void *slot, const char *name)
 {
     void *at = dlsym(RTLD_NEXT, name);
     if (at) *(void **)slot = at;
-    else *(long (**)(void))slot = absent;
+    else *(long (**)(void))slot = strncmp(name, "pidfd_spawn", 11) ? absent : absent_spawn;
 }
 
 void real_load(void)

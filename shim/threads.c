@@ -65,7 +65,7 @@ struct search {
     uint64_t deadline_us;
     int tasks; // /proc/self/task
     int mem;   // /proc/self/mem, once it is needed; -1
-    pid_t caller;
+    pid_t caller, me; // who wants to know, and who looks
     char link[32]; // what fd is to the caller ("socket:[INODE]"), once it is needed; ""
     struct blocked *found;
 };
@@ -263,7 +263,7 @@ static void look_at_all(struct search *s)
     unsigned tid, seen = 0, failed = 0;
     int ret;
     while ((ret = procfs_next(&list, &tid)) > 0) {
-        if ((pid_t)tid == s->caller) continue;
+        if ((pid_t)tid == s->caller || (pid_t)tid == s->me) continue;
         if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= s->deadline_us) break;
         if (look_at(s, tid))
             seen++;
@@ -278,6 +278,7 @@ static void look_at_all(struct search *s)
 static void search(void *arg)
 {
     struct search *s = arg;
+    s->me = aside_here() ? (pid_t)sys_call(SYS_gettid, 0, 0, 0) : s->caller;
     s->tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
     if (s->tasks < 0) return;
     s->found->known = true;
