@@ -10,7 +10,7 @@ int main(void)
 }
 #else
 
-enum { STRIDE = 61 };
+enum { STRIDE = 151 };
 
 // Shared with the tracer.
 static struct shared {
