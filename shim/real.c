@@ -108,6 +108,19 @@ static long early_syscall(long nr, ...)
     return result(sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
 
+static int early_pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+    return (int)result(sys_call(SYS_pidfd_getfd, pidfd, fd, (long)flags));
+}
+
+// Absent from this libc: the program cannot have been linked with it. As on a kernel that is too old.
+static int absent_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const *argv, char *const *envp)
+{
+    (void)pidfd, (void)path, (void)actions, (void)attributes, (void)argv, (void)envp;
+    return ENOSYS;
+}
+
 struct real real_functions = {
     .close = early_close,
     .__close = early_close,
@@ -124,28 +137,16 @@ struct real real_functions = {
     .sendmsg = early_sendmsg,
     .recvmsg = early_recvmsg,
     .epoll_ctl = early_epoll_ctl,
+    .pidfd_getfd = early_pidfd_getfd,
+    .pidfd_spawn = absent_spawn,
+    .pidfd_spawnp = absent_spawn,
     .syscall = early_syscall,
 };
-
-// Absent from this libc (closefrom before 2.34, _Fork before 2.34, pidfd_getfd before 2.36): the program
-// cannot have been linked with it, so the name of ours is never called; fail as an old kernel would.
-static long absent(void)
-{
-    errno = ENOSYS;
-    return -1;
-}
-
-// pidfd_spawn (glibc 2.39) returns its error.
-static long absent_spawn(void)
-{
-    return ENOSYS;
-}
 
 static void look_up(void *slot, const char *name)
 {
     void *at = dlsym(RTLD_NEXT, name);
     if (at) *(void **)slot = at;
-    else *(long (**)(void))slot = strncmp(name, "pidfd_spawn", 11) ? absent : absent_spawn;
 }
 
 void real_load(void)
@@ -154,12 +155,25 @@ void real_load(void)
     loading = true;
     int saved = errno;
 #define REAL(ret, name, params) look_up(&real_functions.name, #name);
+#define REAL_LATER(ret, name, params)
 #include "real.def"
 #undef REAL
+#undef REAL_LATER
     look_up(&real_vfork, "vfork");
     atomic_store_explicit(&real_loaded, true, memory_order_release);
     errno = saved;
     loading = false;
+}
+
+void real_load_later(void)
+{
+    int saved = errno;
+#define REAL(ret, name, params)
+#define REAL_LATER(ret, name, params) look_up(&real_functions.name, #name);
+#include "real.def"
+#undef REAL
+#undef REAL_LATER
+    errno = saved;
 }
 
 void *real_optional(const char *name)

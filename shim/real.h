@@ -14,8 +14,10 @@
 
 struct real {
 #define REAL(ret, name, params) ret(*name) params;
+#define REAL_LATER REAL
 #include "real.def"
 #undef REAL
+#undef REAL_LATER
 };
 
 extern struct real real_functions;
@@ -25,6 +27,10 @@ extern _Atomic bool real_loaded;
 // a call that comes before, from the constructor of another library, does it then. While this thread is
 // in it (the loader's malloc may itself open sockets), system calls go straight to the kernel.
 void real_load(void);
+
+// Looks up those that libc may not have. By the constructor only: a lookup that fails allocates, and a call that comes
+// before may be from a malloc that is just setting itself up (jemalloc).
+void real_load_later(void);
 
 // What libc has by this name in every version from some on; NULL if not in this one. Not async-signal-safe.
 void *real_optional(const char *name);
