@@ -138,6 +138,12 @@ static void drop_ofd(struct ofd *o)
     arena_free(o, sizeof *o);
 }
 
+// A set that may still be held, by nobody that is known here: its registrations live on, out of reach.
+static void note_orphan(struct ofd *o)
+{
+    if (o->epoll && !o->descs && !o->pins && (o->doubt || share_of(o) != SHARE_NONE)) o->orphaned = true;
+}
+
 static void unlink_desc(struct desc *d)
 {
     struct ofd *o = d->ofd;
@@ -150,7 +156,7 @@ static void unlink_desc(struct desc *d)
     if (state & FD_GIVEN) o->leaky = true;
     d->ofd = NULL;
     d->next = d->prev = NULL;
-    if (o->epoll && !o->descs && !o->pins && share_of(o) != SHARE_NONE) o->orphaned = true;
+    note_orphan(o);
 }
 
 // Whatever the number stood for is gone, closed where nobody saw it.
@@ -229,14 +235,21 @@ void track_open_epoll(int fd, bool cloexec)
     lock_give(&lock);
 }
 
+// Nobody holds the set any more, nor is about to.
+static bool is_gone(const struct ofd *set)
+{
+    return !set->descs && !set->pins && !set->orphaned;
+}
+
 // The epoll sets that a socket must be taken out of when fd, its last descriptor, is closed.
 static void list_sets(const struct ofd *o, int fd, struct retired *out)
 {
     out->stuck = o->stuck;
     for (const struct reg *r = o->regs; r; r = r->next) {
         const struct desc *set = r->set->descs;
-        if (!set && !r->set->orphaned) continue; // the set is gone, and the registration with it
-        if (!set || r->key != fd || out->sets == TRACK_SETS_MAX) out->stuck = true;
+        if (is_gone(r->set)) continue; // and the registration with it
+        bool known = set && track_state(set->fd) & FD_EPOLL;
+        if (!known || r->key != fd || out->sets == TRACK_SETS_MAX) out->stuck = true;
         else out->set[out->sets++] = set->fd;
     }
 }
@@ -307,6 +320,7 @@ void track_unpin(struct ofd *o, int to, bool cloexec)
     }
     if (o) {
         o->pins--;
+        note_orphan(o);
         drop_ofd(o);
     }
     lock_give(&lock);
@@ -397,22 +411,29 @@ static void drop_reg(struct reg **at)
 static void drop_dead_regs(struct ofd *o)
 {
     for (struct reg **at = &o->regs; *at;) {
-        const struct ofd *set = (*at)->set;
-        if (!set->descs && !set->pins && !set->orphaned) drop_reg(at);
+        if (is_gone((*at)->set)) drop_reg(at);
         else at = &(*at)->next;
     }
+}
+
+// The epoll set that fd is. Not what the number was before a handler, interrupting us, closed it.
+static struct ofd *set_of(int fd)
+{
+    struct desc *d = track_state(fd) & FD_EPOLL ? find(fd) : NULL;
+    return d && d->ofd && d->ofd->epoll ? d->ofd : NULL;
 }
 
 void track_epoll_add(int set, int fd)
 {
     lock_take(&lock);
-    struct desc *s = find(set), *d = find(fd);
-    if (d && d->ofd && !d->ofd->epoll && !(s && s->ofd && is_registered(d->ofd, s->ofd, fd))) {
+    struct ofd *s = set_of(set);
+    struct desc *d = find(fd);
+    if (d && d->ofd && !d->ofd->epoll && !(s && is_registered(d->ofd, s, fd))) {
         drop_dead_regs(d->ofd);
-        struct reg *r = s && s->ofd && s->ofd->epoll ? arena_alloc(sizeof *r) : NULL;
+        struct reg *r = s ? arena_alloc(sizeof *r) : NULL;
         if (r) {
-            *r = (struct reg){.next = d->ofd->regs, .set = s->ofd, .key = fd};
-            s->ofd->users++;
+            *r = (struct reg){.next = d->ofd->regs, .set = s, .key = fd};
+            s->users++;
             d->ofd->regs = r;
         } else {
             d->ofd->stuck = true;
@@ -424,10 +445,11 @@ void track_epoll_add(int set, int fd)
 void track_epoll_del(int set, int fd)
 {
     lock_take(&lock);
-    struct desc *s = find(set), *d = find(fd);
-    if (s && s->ofd && d && d->ofd) {
+    struct ofd *s = set_of(set);
+    struct desc *d = find(fd);
+    if (s && d && d->ofd) {
         for (struct reg **at = &d->ofd->regs; *at; at = &(*at)->next) {
-            if ((*at)->set != s->ofd || (*at)->key != fd) continue;
+            if ((*at)->set != s || (*at)->key != fd) continue;
             drop_reg(at);
             break;
         }

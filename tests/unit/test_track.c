@@ -255,6 +255,82 @@ static void a_set_that_a_child_may_hold_outlives_its_descriptors(void **state)
     assert_true(retire(3).stuck);
 }
 
+static void a_set_that_may_have_a_duplicate_outlives_its_descriptors(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_open_epoll(10, true);
+    track_epoll_add(10, 3);
+    track_mark(10, FD_DOUBT, 0);
+    retire(10);
+    assert_true(retire(3).stuck);
+}
+
+static void a_set_whose_duplicate_is_being_made_is_not_gone(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_open_epoll(10, true);
+    track_epoll_add(10, 3);
+    struct ofd *pinned = track_pin(10);
+    retire(10);
+    assert_true(retire(3).stuck);
+    track_unpin(pinned, -1, true);
+
+    open_one(3);
+    track_open_epoll(10, true);
+    track_epoll_add(10, 3);
+    pinned = track_pin(10);
+    track_forked();
+    retire(10);
+    track_unpin(pinned, -1, true); // there is no duplicate, but a child may have the set
+    assert_true(retire(3).stuck);
+
+    open_one(3);
+    track_open_epoll(10, true);
+    track_epoll_add(10, 3);
+    pinned = track_pin(10);
+    retire(10);
+    track_unpin(pinned, -1, true);
+    assert_false(retire(3).stuck);
+}
+
+// A handler that interrupts us can only change what fd_state says of a number.
+static void a_set_is_not_left_by_a_number_that_a_handler_has_closed(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_open_epoll(11, true);
+    track_epoll_add(11, 3);
+    duplicate(11, 10);
+    track_mark(10, FD_CLOSED, FD_SOCKET | FD_EPOLL);
+    assert_true(retire(3).stuck);
+    retire(11);
+    track_unpin(NULL, 10, true);
+}
+
+static void a_set_that_a_handler_has_opened_is_unknown(void **state)
+{
+    (void)state;
+    open_one(3);
+    track_open_epoll(10, true);
+    duplicate(10, 11);
+    track_epoll_add(11, 3);
+    track_mark(10, FD_CLOSED, FD_SOCKET | FD_EPOLL);
+    track_mark(10, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
+    track_epoll_del(10, 3); // of the handler's set: it is still in the other
+    struct retired r = retire(3);
+    assert_false(r.stuck);
+    assert_int_equal(r.sets, 1);
+    assert_int_equal(r.set[0], 11);
+    open_one(3);
+    track_epoll_add(10, 3);
+    assert_true(retire(3).stuck);
+    retire(11);
+    track_open_epoll(10, true);
+    retire(10);
+}
+
 static void an_unknown_set_cannot_be_left(void **state)
 {
     (void)state;
@@ -386,6 +462,10 @@ int main(void)
         cmocka_unit_test(a_socket_is_taken_out_of_its_epoll_sets),
         cmocka_unit_test(a_socket_whose_key_is_gone_is_stuck),
         cmocka_unit_test(a_set_that_a_child_may_hold_outlives_its_descriptors),
+        cmocka_unit_test(a_set_that_may_have_a_duplicate_outlives_its_descriptors),
+        cmocka_unit_test(a_set_whose_duplicate_is_being_made_is_not_gone),
+        cmocka_unit_test(a_set_is_not_left_by_a_number_that_a_handler_has_closed),
+        cmocka_unit_test(a_set_that_a_handler_has_opened_is_unknown),
         cmocka_unit_test(an_unknown_set_cannot_be_left),
         cmocka_unit_test(more_sets_than_are_listed),
         cmocka_unit_test(numbers_out_of_range_are_nothing),
