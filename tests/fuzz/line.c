@@ -1,0 +1,253 @@
+// rooms: report_line sentence line address place decide probe diag procfs
+// report_line on any finding: any bytes in comm, names, addresses and places, any counts. One whole line that
+// fits; JSON that a strict reader takes, with the manual's keys in the manual's order; text without a control
+// character; and what was given is what is read back.
+#include "fuzz.h"
+#include "json.h"
+
+#include "modules.h"
+#include "report.h"
+
+// These two ask the system in the library; here they say what the fuzzer wants.
+static char names[4][16], place_text[PATH_MAX + 32];
+static size_t place_length;
+
+void thread_name(pid_t tid, char name[16])
+{
+    memcpy(name, names[(unsigned)tid % 4], 16);
+}
+
+size_t modules_place(uintptr_t pc, const char **text)
+{
+    (void)pc;
+    *text = place_text;
+    return place_length;
+}
+
+static void take_name(struct input *in, char name[16])
+{
+    memset(name, 0, 16);
+    take_bytes(in, name, take_below(in, 16));
+}
+
+static void take_address(struct input *in, struct address *a)
+{
+    memset(a, 0, sizeof *a);
+    static const sa_family_t families[] = {AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC};
+    size_t n = take_bytes(in, &a->u, take_below(in, sizeof a->u + 1));
+    a->u.any.sa_family = families[take_below(in, 4)];
+    a->len = (socklen_t)(take_below(in, 4) ? n : sizeof a->u);
+}
+
+static void take_facts(struct input *in, struct facts *f)
+{
+    memset(f, 0, sizeof *f);
+    f->cookie = take_number(in, take_below(in, 9));
+    f->kind = (enum kind)take_below(in, KIND_OTHER + 1);
+    f->state = (enum tcp_state)take_below(in, TCP_STATE_CLOSING + 1);
+    uint8_t bits = take(in);
+    f->listening = bits & 1;
+    f->linger_reset = bits & 2;
+    f->peer_gone = bits & 4;
+    f->unread = take_count(in);
+    f->unsent = take_count(in);
+    f->backlog = take_count(in);
+    take_address(in, &f->local);
+    take_address(in, &f->peer);
+}
+
+static void take_place(struct input *in, struct place *p)
+{
+    p->pc = take_below(in, 3) ? (uintptr_t)take_number(in, 8) : 0;
+    p->tid = (pid_t)take_number(in, take_below(in, 5));
+    p->call = (enum call)take_below(in, CALL_SETSOCKOPT + 1);
+}
+
+static void take_blocked(struct input *in, struct blocked *b)
+{
+    memset(b, 0, sizeof *b);
+    b->known = take(in) & 1;
+    b->n = take_below(in, 4) ? take_below(in, 12) : (unsigned)take_number(in, 4);
+    for (unsigned i = 0; i < THREADS_TOLD; i++) {
+        b->thread[i].tid = (pid_t)take_number(in, take_below(in, 5));
+        take_name(in, b->thread[i].name);
+        take_name(in, b->thread[i].call);
+    }
+}
+
+// No C1 control, no line or paragraph separator either: a terminal and an editor would act on them.
+static void no_controls(const char *line, size_t n)
+{
+    for (size_t i = 0; i + 1 < n; i++) {
+        unsigned char c = (unsigned char)line[i], next = (unsigned char)line[i + 1];
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && next < 0xa0))
+            wrong("control character: %.*s", (int)n, line);
+        if (c == 0xe2 && next == 0x80 && (line[i + 2] == '\xa8' || line[i + 2] == '\xa9'))
+            wrong("line separator: %.*s", (int)n, line);
+    }
+}
+
+// keys: separated by spaces, each in list and in its order, none twice.
+static void in_order(char *keys, const char *const *list, const char *line, size_t n)
+{
+    for (char *key = strtok(keys, " "); key; key = strtok(NULL, " ")) {
+        while (*list && strcmp(*list, key) != 0) list++;
+        if (!*list++) wrong("key %s: unknown, twice or out of order: %.*s", key, (int)n, line);
+    }
+}
+
+// Appends the UTF-8 of what four digits say.
+static size_t unescape(char *to, const char *digits)
+{
+    char hex[5] = "";
+    memcpy(hex, digits, 4);
+    unsigned c = (unsigned)strtoul(hex, NULL, 16);
+    if (c < 0x80) return to[0] = (char)c, 1;
+    if (c < 0x800) return to[0] = (char)(0xc0 | c >> 6), to[1] = (char)(0x80 | (c & 0x3f)), 2;
+    to[0] = (char)(0xe0 | c >> 12);
+    to[1] = (char)(0x80 | (c >> 6 & 0x3f));
+    to[2] = (char)(0x80 | (c & 0x3f));
+    return 3;
+}
+
+// A JSON string with its quotes → the bytes it stands for.
+static size_t decode(const char *s, char *to)
+{
+    size_t n = 0;
+    for (s++; *s != '"'; s++) {
+        if (*s != '\\')
+            to[n++] = *s;
+        else if (*++s == 'u')
+            n += unescape(to + n, s + 1), s += 4;
+        else
+            to[n++] = *s == 'n'   ? '\n'
+                      : *s == 't' ? '\t'
+                      : *s == 'r' ? '\r'
+                      : *s == 'b' ? '\b'
+                      : *s == 'f' ? '\f'
+                                  : *s;
+    }
+    to[n] = '\0';
+    return n;
+}
+
+// What is no UTF-8 can't be read back: only that it is there.
+static void same_string(const char *object, const char *end, const char *key, const char *given)
+{
+    char read[4096];
+    const char *value = json_get(object, end, key);
+    if (!*value) return;
+    for (const char *at = given, *stop = given + strlen(given); at < stop;) {
+        int length = json_utf8(at, stop);
+        if (!length) return;
+        at += length;
+    }
+    decode(value, read);
+    if (strcmp(read, given) != 0) wrong("%s is %s, given as %s", key, value, given);
+}
+
+static void same_number(const char *object, const char *end, const char *key, int64_t given)
+{
+    char text[32];
+    const char *value = json_get(object, end, key);
+    snprintf(text, sizeof text, "%lld", (long long)given);
+    if (given == UNKNOWN ? *value : (*value && strcmp(value, text) != 0))
+        wrong("%s is %s, given as %s", key, value, text);
+}
+
+static void check_json(const char *line, size_t n, const struct finding *f, const struct line_context *c)
+{
+    static const char *const order[] = {"time",       "pid",    "comm",   "level",   "event",  "fd",
+                                        "cookie",     "type",   "state",  "local",   "peer",   "unread",
+                                        "unsent",     "backlog", "age_ms", "close_wait_ms",
+                                        "blocked_ms", "action", "reason", "threads", "opened", "closed",
+                                        "counts",     "text",   NULL};
+    if (!json_is_line(line, n)) wrong("not one line of JSON: %.*s", (int)n, line);
+    char keys[4096];
+    const char *end = line + n - 1;
+    json_keys(line, end, keys, sizeof keys);
+    in_order(keys, order, line, n);
+    same_number(line, end, "pid", c->pid);
+    same_number(line, end, "fd", f->fd);
+    same_number(line, end, "age_ms", f->age_ms);
+    same_string(line, end, "comm", c->comm);
+    same_string(line, end, "event", event_name(f->event));
+    if (!*json_get(line, end, "time") || !*json_get(line, end, "event") || !*json_get(line, end, "text"))
+        wrong("without time, event or text: %.*s", (int)n, line);
+    if (f->facts) same_number(line, end, "unread", f->facts->unread);
+    if (f->acted) same_string(line, end, "action", action_name(f->action));
+}
+
+static void check_text(const char *line, size_t n, const struct finding *f)
+{
+    static const char *const order[] = {"time",        "pid",        "comm",          "fd",
+                                        "cookie",      "type",       "state",         "local",
+                                        "peer",        "unread",     "unsent",        "backlog",
+                                        "age_ms",      "close_wait_ms",
+                                        "blocked_ms",
+                                        "action",      "reason",     "threads",
+                                        "opened.call", "opened.tid", "opened.thread", "opened.at",
+                                        "closed.call", "closed.tid", "closed.thread", "closed.at",
+#define EVENT(id, name, severity, when) "counts." name,
+#include "findings.def"
+#undef EVENT
+                                        NULL};
+    char keys[4096], start[64];
+    if (!text_keys(line, n, keys, sizeof keys)) wrong("not one line of text: %.*s", (int)n, line);
+    in_order(keys, order, line, n);
+    snprintf(start, sizeof start, ": %s: ", event_name(f->event));
+    if (strncmp(line, "preclose: ", 10) != 0 || !memmem(line, n < 64 ? n : 64, start, strlen(start)))
+        wrong("does not begin as it should: %.*s", (int)n, line);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    struct facts facts;
+    struct blocked blocked;
+    uint64_t counts[EVENT_COUNT];
+    char comm[16];
+    uint8_t bits = take(&in);
+    size_t room = 512 + take_number(&in, 2) % (LINE_MAX_BYTES - 512 + 1);
+    struct finding f = {.event = (enum event)take_below(&in, EVENT_COUNT),
+                        .fd = (int)take_count(&in),
+                        .action = (enum action)take_below(&in, ACTION_DRAIN + 1),
+                        .reason = (enum reason)take_below(&in, REASON_STALE + 1),
+                        .acted = bits & 1,
+                        .deadly = bits & 2,
+                        .holder = (int)take_count(&in),
+                        .age_ms = take_count(&in)};
+    struct line_context c = {.time_us = take_count(&in),
+                             .pid = (int)take_count(&in),
+                             .comm = comm,
+                             .held_back = (uint64_t)take_count(&in),
+                             .lost = (uint64_t)take_count(&in)};
+    take_name(&in, comm);
+    take_facts(&in, &facts);
+    take_place(&in, &f.opened);
+    take_place(&in, &f.closed);
+    take_place(&in, &f.used);
+    take_blocked(&in, &blocked);
+    for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = (uint64_t)take_count(&in);
+    for (unsigned i = 0; i < 4; i++) take_name(&in, names[i]);
+    size_t wanted = take_number(&in, 2) % sizeof place_text;
+    place_length = take_bytes(&in, place_text, wanted);
+    if (bits & 32) // a path as long as they come, of what is left
+        for (; place_length && place_length < wanted; place_length++)
+            place_text[place_length] = place_text[place_length / 2];
+    if (bits & 4) f.facts = &facts;
+    if (bits & 8) f.blocked = &blocked;
+    if (bits & 16) c.counts = counts;
+    enum format format = bits & 64 ? FORMAT_TEXT : FORMAT_JSON;
+
+    char *line = malloc(room);
+    size_t n = report_line(line, room, format, &f, &c);
+    if (n < 2 || n > room) wrong("%zu bytes of %zu", n, room);
+    no_controls(line, n);
+    if (format == FORMAT_JSON)
+        check_json(line, n, &f, &c);
+    else
+        check_text(line, n, &f);
+    free(line);
+    return 0;
+}
