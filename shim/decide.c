@@ -76,16 +76,32 @@ static enum action action_for(const struct situation *s, const struct settings *
     return s->deadly ? ACTION_NONE : ACTION_SHUTDOWN;
 }
 
-// SHUT_RD does not wake senders. A disconnect does, and resets: its error is ECONNRESET, which the first
-// call to fail takes away, so that a second could still get SIGPIPE (net/core/stream.c sk_stream_error).
+// Has the connection an end that can be written to?
+static bool takes_bytes(const struct facts *f)
+{
+    if (!is_tcp(f->kind) || f->listening) return false;
+    return f->state == TCP_STATE_ESTABLISHED || f->state == TCP_STATE_CLOSE_WAIT ||
+           f->state == TCP_STATE_SYN_SENT || f->state == TCP_STATE_SYN_RECV || f->state == TCP_STATE_UNKNOWN;
+}
+
+// May a thread be sending that is not known to be blocked? One that the peer has just made room for, or that
+// other work keeps from its processor, shows no call.
+static bool unseen_sender(const struct situation *s)
+{
+    return takes_bytes(s->facts) && (!s->blocked_known || s->running);
+}
+
+// SHUT_RD does not wake senders, and leaves one that runs to block for ever once the buffer is full. A
+// disconnect wakes, and resets: its error is ECONNRESET, which the first call to fail takes away, so that a
+// second could still get SIGPIPE (net/core/stream.c sk_stream_error).
 // A unix socket knows none; but where its sender is blocked the peer has bytes to read, and will
 // meet close's ECONNRESET behind them, not the EOF of a shutdown.
 static void wake_senders(const struct situation *s, struct verdict *v)
 {
-    bool tcp = is_tcp(s->facts->kind);
+    bool tcp = is_tcp(s->facts->kind), unseen = unseen_sender(s);
+    bool harmless = !s->deadly || (s->blocked == 1 && !unseen);
     v->shut_both = !tcp && s->blocked_sending;
-    v->disconnect = tcp && !s->refused && (s->blocked_sending || !s->blocked_known) &&
-                    (!s->deadly || s->blocked == 1);
+    v->disconnect = tcp && !s->refused && (s->blocked_sending || unseen) && harmless;
 }
 
 static unsigned reset_findings(const struct situation *s)
@@ -136,6 +152,13 @@ enum want decide_wants_threads(const struct situation *s, const struct settings 
     decide(&blocked, set, &then);
     if (now.action != then.action || now.disconnect != then.disconnect) return WANT_ACTION;
     return now.findings == then.findings ? WANT_NOTHING : WANT_FINDING;
+}
+
+// Where nothing is unsent a sender is unlikely, and a thread blocked receiving is worth more than that doubt.
+// A reset wakes it in any case: there the least doubt counts.
+bool decide_fears_sigpipe(const struct situation *s, const struct settings *set)
+{
+    return unseen_sender(s) && (s->facts->unsent != 0 || action_for(s, set) == ACTION_ABORT);
 }
 
 bool decide_wants_proof(const struct situation *s, const struct settings *set)

@@ -46,7 +46,8 @@ struct situation {
     bool blocked_known;       // were the threads looked at to the end?
     unsigned blocked;         // threads of this process blocked on it, as far as is known
     bool blocked_sending;     // one of them at least is sending
-    bool deadly;              // a shutdown would raise SIGPIPE in a blocked sender, and the process dies of it
+    bool running;             // other threads ran at that moment: they too may be sending on it, unseen
+    bool deadly;              // a shutdown would raise SIGPIPE in a sender, or may, and the process dies of it
     bool refused;             // the kernel has refused to disconnect a blocked sender
     enum tcp_state left_in;   // the state that the action has left it in; TCP_STATE_UNKNOWN: as facts->state
 };
@@ -54,7 +55,7 @@ struct situation {
 struct verdict {
     enum action action;
     enum reason reason;   // why ACTION_NONE; REASON_NONE for a kind that shutdown can't wake
-    bool disconnect;      // ACTION_ABORT, TCP: a sender is blocked, or may be, which only a disconnect wakes
+    bool disconnect;      // ACTION_ABORT, TCP: a thread is sending, or may be, which only a disconnect wakes
     bool shut_both;       // ACTION_ABORT, unix: a sender is blocked, which only a shutdown both ways wakes
     unsigned findings;    // 1 << EVENT_...
 };
@@ -69,6 +70,9 @@ enum want {
     WANT_ACTION,  // the action
 };
 enum want decide_wants_threads(const struct situation *s, const struct settings *set);
+
+// Could the action raise SIGPIPE in a thread that is not known to be sending? Pure.
+bool decide_fears_sigpipe(const struct situation *s, const struct settings *set);
 
 // Would a proof that no other process holds the socket change the action? Pure.
 bool decide_wants_proof(const struct situation *s, const struct settings *set);

@@ -93,14 +93,14 @@ static void look_at_threads(struct release *w)
     w->s.blocked_known = w->blocked.known;
     w->s.blocked = w->blocked.n;
     w->s.blocked_sending = w->blocked.sending;
+    w->s.running = w->blocked.running;
 }
 
 // A thread that write has blocked in gets SIGPIPE when a shutdown wakes it, and by default the process dies
-// of that (net/core/stream.c sk_stream_error; unix sockets raise none). Whoever is blocked sending has
-// bytes unsent: with none, no thread need be known.
+// of that (net/core/stream.c sk_stream_error; unix sockets raise none).
 static void look_for_death(struct release *w)
 {
-    bool possible = w->blocked.sigpipe || (!w->s.blocked_known && w->facts.unsent != 0);
+    bool possible = w->blocked.sigpipe || decide_fears_sigpipe(&w->s, settings);
     bool tcp = w->r.kind == KIND_TCP || w->r.kind == KIND_TCP6;
     w->s.deadly = possible && tcp && threads_die_of_sigpipe();
 }

@@ -246,7 +246,10 @@ static bool look_at(struct search *s, unsigned tid)
     struct waiting w;
     procfs_path(path, tid, "/syscall");
     if (procfs_read(s->tasks, path, line, sizeof line) < 0) return false;
-    if (!parse(line, &w)) return true;
+    if (!parse(line, &w)) {
+        if (line[0] == 'r') s->found->running++;
+        return true;
+    }
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         const struct call_row *row = &calls[i];
         if ((uint64_t)row->number != w.number || !is_on(s, &w, (enum passing)row->passing)) continue;

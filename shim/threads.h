@@ -22,6 +22,7 @@ struct blocked {
     bool sending; // at least one is blocked sending
     bool sigpipe; // at least one of these would get SIGPIPE with an EPIPE: it did not say MSG_NOSIGNAL
     unsigned n;   // how many threads are blocked on the descriptor
+    unsigned running; // other threads that ran when they were looked at: in which call, the kernel does not show
     struct blocked_thread thread[THREADS_TOLD]; // the first of them
 };
 

@@ -78,8 +78,20 @@ static const struct row rows[] = {
     {"a sender that a shutdown would kill", {ESTABLISHED, .unsent = 70000},
      {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .reason = REASON_NONE,
      .findings = BIT(LEFT_BLOCKED)},
+    {"linger 0 with a sender that could die, and another thread that may be a second",
+     {ESTABLISHED, .linger_reset = true, .unsent = 70000},
+     {CALM, .running = true, .blocked = 1, .blocked_sending = true, .deadly = true}, .action = ACTION_ABORT,
+     .findings = BIT(LEFT_BLOCKED)},
     {"linger 0, threads not looked at", {ESTABLISHED, .linger_reset = true}, {.blocked_known = false},
      .action = ACTION_ABORT, .disconnect = true, .findings = BIT(LINGER_RESET)},
+    {"linger 0, and a thread that runs may be sending", {ESTABLISHED, .linger_reset = true},
+     {CALM, .running = true}, .action = ACTION_ABORT, .disconnect = true, .findings = BIT(LINGER_RESET)},
+    {"linger 0, and a thread that runs may be sending and die",
+     {ESTABLISHED, .linger_reset = true, .unsent = 70000}, {CALM, .running = true, .deadly = true},
+     .action = ACTION_ABORT, .findings = BIT(LINGER_RESET)},
+    {"linger 0, half-closed: nobody is sending",
+     {.kind = KIND_TCP, .state = TCP_STATE_FIN_WAIT1, .linger_reset = true, .unsent = 70000},
+     {CALM, .running = true}, .action = ACTION_ABORT, .findings = BIT(LINGER_RESET)},
     {"linger 0 on a closed connection resets nothing",
      {.kind = KIND_TCP, .state = TCP_STATE_CLOSED, .linger_reset = true}, {CALM}, .action = ACTION_ABORT},
     {"linger 0 means nothing to UDP", {.kind = KIND_UDP, .linger_reset = true}, {CALM},
@@ -149,6 +161,32 @@ static void the_table(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check(&rows[i]);
 }
 
+static void a_sender_may_be_unseen(void **state)
+{
+    (void)state;
+    const struct settings set = {.shutdown = ACT_ALWAYS};
+    const struct {
+        struct facts facts;
+        struct situation s;
+        bool feared;
+    } cases[] = {
+        {{ESTABLISHED, .unsent = 1}, {CALM}, false},
+        {{ESTABLISHED, .unsent = 1}, {CALM, .running = true}, true},
+        {{ESTABLISHED, .unsent = 1}, {.blocked_known = false}, true},
+        {{ESTABLISHED, .unsent = UNKNOWN}, {CALM, .running = true}, true},
+        {{ESTABLISHED}, {.running = true}, false},
+        {{ESTABLISHED, .linger_reset = true}, {.running = true}, true},
+        {{.kind = KIND_TCP, .state = TCP_STATE_LISTEN, .listening = true, .unsent = UNKNOWN}, {.running = true}, false},
+        {{.kind = KIND_TCP, .state = TCP_STATE_CLOSED, .unsent = 1}, {.running = true}, false},
+        {{.kind = KIND_UDP, .unsent = UNKNOWN}, {.running = true}, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct situation s = cases[i].s;
+        s.facts = &cases[i].facts;
+        if (decide_fears_sigpipe(&s, &set) != cases[i].feared) fail_msg("case %zu", i);
+    }
+}
+
 // OWNERS_ALONE is the dangerous answer: a situation that nobody has filled in must not claim it.
 static void nothing_is_proven_by_default(void **state)
 {
@@ -197,6 +235,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
+        cmocka_unit_test(a_sender_may_be_unseen),
         cmocka_unit_test(nothing_is_proven_by_default),
         cmocka_unit_test(threads_are_worth_a_look),
         cmocka_unit_test(a_proof_is_worth_it_only_for_blocked_threads),

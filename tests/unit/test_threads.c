@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -501,6 +502,31 @@ static void a_poll_that_was_stopped(void **state)
     close(control[0]), close(control[1]);
 }
 
+static void *spins(void *p)
+{
+    _Atomic int *stage = p; // 0 new, 1 spinning, 2 enough
+    atomic_store(stage, 1);
+    while (atomic_load(stage) == 1) continue;
+    return NULL;
+}
+
+static void a_thread_that_runs_is_counted(void **state)
+{
+    (void)state;
+    _Atomic int stage = 0;
+    pthread_t thread;
+    struct blocked b;
+    threads_blocked_on(1000, AMPLE_US, &b);
+    assert_int_equal(b.running, 0);
+    assert_int_equal(pthread_create(&thread, NULL, spins, &stage), 0);
+    while (!atomic_load(&stage)) sched_yield();
+    threads_blocked_on(1000, AMPLE_US, &b);
+    assert_true(b.known);
+    assert_int_equal(b.running, 1);
+    atomic_store(&stage, 2);
+    pthread_join(thread, NULL);
+}
+
 static void no_trace_is_left(void **state)
 {
     (void)state;
@@ -531,6 +557,7 @@ int main(void)
         cmocka_unit_test(a_thread_with_a_table_of_its_own),
         cmocka_unit_test(a_process_that_dropped_its_privileges),
         cmocka_unit_test(a_poll_that_was_stopped),
+        cmocka_unit_test(a_thread_that_runs_is_counted),
         cmocka_unit_test(no_trace_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
