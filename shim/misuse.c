@@ -12,11 +12,13 @@
 #define WAITING 3      // double closes in a row that are kept back
 #define RETRIES 1000 // failures within a second
 #define SWEEP_LENGTH 4 // closes of so many neighbouring numbers, one after the other, are a sweep
+#define SWEEP_STEP 4   // as far as the next of a sweep that leaves some open
 
 // The closes of this thread: the last number and how long a run of neighbours it ends.
 static __thread struct {
     int last;
     unsigned run;
+    bool down; // the run goes to lower numbers
 } closes __attribute__((tls_model("initial-exec")));
 
 // The failing accepts of this thread.
@@ -43,7 +45,11 @@ static void tell_waiting(void)
 
 void misuse_note_close(int fd)
 {
-    bool neighbour = fd == closes.last + 1 || fd == closes.last - 1;
+    long step = (long)fd - closes.last;
+    bool neighbour = step == 1 || step == -1;
+    if (closes.run >= SWEEP_LENGTH)
+        neighbour = closes.down ? step < 0 && step >= -SWEEP_STEP : step > 0 && step <= SWEEP_STEP;
+    closes.down = step < 0;
     closes.last = fd;
     closes.run = neighbour ? closes.run + 1 : 1;
     if (!atomic_load_explicit(&waiting.n, memory_order_relaxed)) return;

@@ -220,7 +220,7 @@ def reopened(what):
 
 
 @test('findings/double-close/never-for-a-sweep/{how}',
-      how=['up', 'down', 'from-closed', 'syscall', 'range', 'closefrom'])
+      how=['up', 'down', 'around', 'from-closed', 'syscall', 'range', 'closefrom'])
 def sweep(how):
     done = victim('sweep', how=how)
     equal(done['swept'], how, 'swept')

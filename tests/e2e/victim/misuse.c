@@ -52,7 +52,7 @@ static void scenario_use_after_close(void)
     TELL("use", use(text_of("call", "shutdown"), s));
 }
 
-// sweep how=up|down|from-closed|range|closefrom|syscall: closes everything, as daemons do; some numbers were
+// sweep how=up|down|around|from-closed|range|closefrom|syscall: closes everything, as daemons do; some numbers were
 // sockets' before
 static void scenario_sweep(void)
 {
@@ -64,7 +64,10 @@ static void scenario_sweep(void)
         for (int fd = 3; fd < 256; fd++) close(fd);
     else if (is(how, "down"))
         for (int fd = 255; fd >= 3; fd--) close(fd);
-    else if (is(how, "from-closed"))
+    else if (is(how, "around")) { // keeps the neighbours of a closed one
+        for (int fd = 3; fd < 256; fd++)
+            if (fd != s[2] - 1 && fd != s[2] + 1) close(fd);
+    } else if (is(how, "from-closed"))
         for (int fd = s[0]; fd < 256; fd++) close(fd);
     else if (is(how, "syscall"))
         for (int fd = 3; fd < 256; fd++) syscall(SYS_close, fd);
