@@ -154,7 +154,7 @@ static void after_fork_child(void)
 static void use_loader(void)
 {
     modules_finder *find;
-    *(void **)&find = real_optional("_dl_find_object");
+    *(void **)&find = real_optional(35, "_dl_find_object");
     modules_use(find);
 }
 
@@ -185,6 +185,7 @@ void life_start(void)
     if (wanted) {
         settings_read(&settings, environ, pid, complain, NULL);
         if (sink_open(&settings) != 0) complain_log();
+        use_loader();
         // liburing makes its system calls itself: where it is linked, a ring may exist that is never seen.
         if (real_has_object("/liburing.so")) life_io_uring();
         report_start(&settings, comm);
@@ -202,8 +203,6 @@ void life_start(void)
 __attribute__((constructor)) static void construct(void)
 {
     life_start();
-    real_load_later();
-    use_loader();
 }
 
 void life_io_uring(void)

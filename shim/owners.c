@@ -62,7 +62,7 @@ struct search {
     int proc, load;        // /proc, /proc/loadavg
     unsigned self, caller; // this process, and the thread that wants to know
     unsigned me;           // the thread that looks: the caller, or one aside
-    uint64_t since_ms, deadline_us;
+    uint64_t since_ms, limit_us, deadline_us;
     bool late, kcmp;  // past the deadline; kcmp(2) may be called and works
     char link[32];    // "socket:[INODE]"
     char epolled[32]; // " ino:INODE sdev:", as an epoll set shows it
@@ -556,6 +556,8 @@ static enum owners prove(struct search *s)
 static void search(void *arg)
 {
     struct search *s = arg;
+    uint64_t start_us = procfs_now_us(); // what a thread aside waits for a processor is not spent
+    s->deadline_us = start_us + s->limit_us;
     s->me = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
     s->proc = procfs_open_directory(AT_FDCWD, "/proc");
     if (s->proc < 0) return;
@@ -566,11 +568,11 @@ static void search(void *arg)
         procfs_close(s->load);
     }
     procfs_close(s->proc);
+    s->answer->took_us = procfs_now_us() - start_us;
 }
 
 void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, struct owners_answer *answer)
 {
-    uint64_t start_us = procfs_now_us();
     *answer = (struct owners_answer){.owners = OWNERS_UNKNOWN};
     long ret = sys_call6(SYS_mmap, 0, sizeof(struct search), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -578,7 +580,7 @@ void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, 
         struct search *s = (struct search *)ret;
         s->fd = (unsigned)fd;
         s->since_ms = since_ms;
-        s->deadline_us = start_us + limit_us;
+        s->limit_us = limit_us;
         s->self = (unsigned)sys_call(SYS_getpid, 0, 0, 0);
         s->caller = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
         procfs_put(procfs_put_number(procfs_put(s->link, "socket:["), inode, 10), "]");
@@ -589,5 +591,4 @@ void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, 
         if (!s->kcmp || !aside(search, s)) search(s);
         sys_call(SYS_munmap, ret, sizeof(struct search), 0);
     }
-    answer->took_us = procfs_now_us() - start_us;
 }

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <link.h>
 #include <stdarg.h>
 #include <string.h>
@@ -143,9 +144,20 @@ struct real real_functions = {
     .syscall = early_syscall,
 };
 
-static void look_up(void *slot, const char *name)
+// A lookup that fails allocates, and the first call that we see may be from a malloc that is just setting itself up
+// (jemalloc): what libc is too old for is not looked up.
+static bool libc_has(unsigned minor)
 {
-    void *at = dlsym(RTLD_NEXT, name);
+    const char *version = gnu_get_libc_version(); // "2.36"
+    unsigned ours = 0;
+    if (version[0] != '2' || version[1] != '.') return true;
+    for (const char *c = version + 2; *c >= '0' && *c <= '9'; c++) ours = ours * 10 + (unsigned)(*c - '0');
+    return ours >= minor;
+}
+
+static void look_up(void *slot, unsigned minor, const char *name)
+{
+    void *at = real_optional(minor, name);
     if (at) *(void **)slot = at;
 }
 
@@ -154,31 +166,20 @@ void real_load(void)
     if (loading) return;
     loading = true;
     int saved = errno;
-#define REAL(ret, name, params) look_up(&real_functions.name, #name);
-#define REAL_LATER(ret, name, params)
+#define REAL(ret, name, params) look_up(&real_functions.name, 0, #name);
+#define REAL_SINCE(minor, ret, name, params) look_up(&real_functions.name, minor, #name);
 #include "real.def"
 #undef REAL
-#undef REAL_LATER
-    look_up(&real_vfork, "vfork");
+#undef REAL_SINCE
+    look_up(&real_vfork, 0, "vfork");
     atomic_store_explicit(&real_loaded, true, memory_order_release);
     errno = saved;
     loading = false;
 }
 
-void real_load_later(void)
+void *real_optional(unsigned minor, const char *name)
 {
-    int saved = errno;
-#define REAL(ret, name, params)
-#define REAL_LATER(ret, name, params) look_up(&real_functions.name, #name);
-#include "real.def"
-#undef REAL
-#undef REAL_LATER
-    errno = saved;
-}
-
-void *real_optional(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
+    return libc_has(minor) ? dlsym(RTLD_NEXT, name) : NULL;
 }
 
 static int is_object(struct dl_phdr_info *info, size_t size, void *part)

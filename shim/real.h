@@ -14,10 +14,10 @@
 
 struct real {
 #define REAL(ret, name, params) ret(*name) params;
-#define REAL_LATER REAL
+#define REAL_SINCE(minor, ret, name, params) REAL(ret, name, params)
 #include "real.def"
 #undef REAL
-#undef REAL_LATER
+#undef REAL_SINCE
 };
 
 extern struct real real_functions;
@@ -28,12 +28,8 @@ extern _Atomic bool real_loaded;
 // in it (the loader's malloc may itself open sockets), system calls go straight to the kernel.
 void real_load(void);
 
-// Looks up those that libc may not have. By the constructor only: a lookup that fails allocates, and a call that comes
-// before may be from a malloc that is just setting itself up (jemalloc).
-void real_load_later(void);
-
-// What libc has by this name in every version from some on; NULL if not in this one. Not async-signal-safe.
-void *real_optional(const char *name);
+// What libc has by this name since glibc 2.minor; NULL if this one is older. Not async-signal-safe.
+void *real_optional(unsigned minor, const char *name);
 
 // Is a shared object whose path has this in it loaded now? Not async-signal-safe.
 bool real_has_object(const char *part);

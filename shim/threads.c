@@ -62,7 +62,7 @@ static const struct call_row {
 
 struct search {
     int fd;
-    uint64_t deadline_us;
+    uint64_t limit_us, deadline_us, took_us;
     int tasks; // /proc/self/task
     int mem;   // /proc/self/mem, once it is needed; -1
     pid_t caller, me; // who wants to know, and who looks
@@ -278,31 +278,35 @@ static void look_at_all(struct search *s)
     if (ret || (failed && !seen)) s->found->known = false;
 }
 
+// The time that a thread aside waits for a processor is not spent, and not counted.
 static void search(void *arg)
 {
     struct search *s = arg;
+    uint64_t start_us = procfs_now_us();
+    s->deadline_us = start_us + s->limit_us;
     s->me = aside_here() ? (pid_t)sys_call(SYS_gettid, 0, 0, 0) : s->caller;
     s->tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
-    if (s->tasks < 0) return;
-    s->found->known = true;
-    look_at_all(s);
-    procfs_close(s->tasks);
-    if (s->mem >= 0) procfs_close(s->mem);
+    if (s->tasks >= 0) {
+        s->found->known = true;
+        look_at_all(s);
+        procfs_close(s->tasks);
+        if (s->mem >= 0) procfs_close(s->mem);
+    }
+    s->took_us = procfs_now_us() - start_us;
 }
 
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
 {
-    uint64_t start_us = procfs_now_us();
     memset(b, 0, sizeof *b);
     struct search s = {
         .fd = fd,
-        .deadline_us = start_us + limit_us,
+        .limit_us = limit_us,
         .mem = -1,
         .caller = (pid_t)sys_call(SYS_gettid, 0, 0, 0),
         .found = b,
     };
     if (!aside(search, &s)) search(&s);
-    return procfs_now_us() - start_us;
+    return s.took_us;
 }
 
 struct left {
