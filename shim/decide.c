@@ -32,13 +32,23 @@ static bool is_last_hold(const struct situation *s)
     return !s->stale && !s->others && shared_reason(s) == REASON_NONE;
 }
 
-static enum reason reason_to_leave(const struct situation *s, const struct settings *set)
+// Has the program shut it down both ways? A TCP socket that is in one of these states has been connected or listened on
+// anew since, or the note of it was another socket's (net/ipv4/tcp.c tcp_shutdown, af_inet.c inet_shutdown).
+static bool is_shut(const struct situation *s)
 {
     const unsigned both = SOCK_SHUT_RD | SOCK_SHUT_WR;
+    const enum tcp_state state = s->facts->state;
+    bool anew = state == TCP_STATE_ESTABLISHED || state == TCP_STATE_LISTEN || state == TCP_STATE_SYN_SENT ||
+                state == TCP_STATE_CLOSE_WAIT;
+    return (s->flags & both) == both && !anew;
+}
+
+static enum reason reason_to_leave(const struct situation *s, const struct settings *set)
+{
     if (s->stale) return REASON_STALE;
     if (s->others) return REASON_DUPLICATED;
     if (shared_reason(s) != REASON_NONE) return shared_reason(s);
-    if ((s->flags & both) == both) return REASON_ALREADY_SHUT;
+    if (is_shut(s)) return REASON_ALREADY_SHUT;
     if (s->io_uring) return REASON_IO_URING;
     if (s->flags & SOCK_ASYNC) return REASON_ASYNC;
     if (s->stuck) return REASON_EPOLL;
