@@ -1,4 +1,4 @@
-// rooms: report_line sentence line address place decide probe diag procfs
+// rooms: report_line sentence line address place decide probe diag procfs aside
 // report_line on any finding: any bytes in comm, names, addresses and places, any counts. One whole line that
 // fits; JSON that a strict reader takes, with the manual's keys in the manual's order; text without a control
 // character; and what was given is what is read back.

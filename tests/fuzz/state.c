@@ -1,4 +1,4 @@
-// rooms: decide probe diag procfs
+// rooms: decide probe diag procfs aside
 // The table and the decision, driven by random sequences of what programs do, against a world that knows who
 // really holds what. Wherever the library's own record is whole, what it says is exact; and it never acts on
 // a socket that anyone else holds, nor on one that it has not taken out of every epoll set.
@@ -206,8 +206,43 @@ static void expect_alone(int fd, const char *why)
     if (held_elsewhere(o)) wrong("acts on object %d, which another process holds (%s)", o, why);
 }
 
-// As release.c: facts of the world, the decision, the sets, the decision again.
-static void judge(struct input *in, int fd, const struct retired *r)
+static void op_fork(struct input *in);
+static void op_spawn(struct input *in);
+
+// What other threads do between the retiring of fd and the action: a fork, a spawn, a message, a duplicate.
+static void meanwhile(struct input *in, int fd)
+{
+    unsigned how = take_below(in, 16);
+    int o = fd_table[fd].object, to;
+    if (how > 3 || o < 0) return;
+    if (how < 2) {
+        (how ? op_spawn : op_fork)(in);
+        return;
+    }
+    if (!(track_state(fd) & FD_CLOSING)) return;
+    track_mark(fd, FD_DOUBT, 0); // release_disturb
+    object[o].plain = false;
+    if (how == 2) {
+        in_flight |= bit(o);
+        expose(o);
+    } else if ((to = pick_free(in)) >= 0) {
+        put(to, o, true, false);
+        track_unpin(NULL, to, true);
+    }
+}
+
+// As look_again of release.c.
+static void look_again(int fd, const struct retired *r, struct situation *s)
+{
+    track_mark(fd, FD_ACTING, 0);
+    if (track_state(fd) & FD_DOUBT) s->others = 1;
+    if (!track_shared_since(r)) return;
+    if (s->share == SHARE_NONE) s->share = SHARE_FORK;
+    s->proof = OWNERS_UNKNOWN;
+}
+
+// As release.c: facts of the world, the decision, what came in between, the sets, the decision again.
+static void judge(struct input *in, int fd, struct retired *r)
 {
     uint8_t bits = take(in);
     int o = fd_table[fd].object;
@@ -230,17 +265,23 @@ static void judge(struct input *in, int fd, const struct retired *r)
                           .stale = cookie_of(o) != r->cookie || !cookie_of(o),
                           .blocked_known = true,
                           .blocked = bits & 32 ? 1 : 0,
-                          .blocked_sending = bits & 64,
-                          .proof = !(bits & 128) ? OWNERS_UNKNOWN
-                                   : seen_alone  ? OWNERS_ALONE
-                                                 : OWNERS_HELD};
+                          .blocked_sending = bits & 64};
     struct verdict v;
+    if (decide_wants_proof(&s, &set) && bits & 128) {
+        r->forks = track_forks();
+        r->leaky = true;
+        s.proof = seen_alone ? OWNERS_ALONE : OWNERS_HELD;
+    }
     decide(&s, &set, &v);
     bool plain = o >= 0 && object[o].plain && fd_table[fd].seen && !object[o].suspect &&
                  !object[o].odd_sets && !object[o].passed && !object[o].inherited && !r->others &&
                  !r->stuck && !r->flags;
     if (plain && alone && set.shutdown == ACT_ALWAYS && kind_wakes(f.kind) && v.action == ACTION_NONE)
         wrong("object %d is ours alone and is left: reason %s", o, reason_name(v.reason));
+    if (v.action == ACTION_NONE) return;
+    meanwhile(in, fd);
+    look_again(fd, r, &s);
+    decide(&s, &set, &v);
     if (v.action == ACTION_NONE) return;
     if (!leave_sets(fd, r)) {
         s.stuck = true;
@@ -275,11 +316,17 @@ static void do_release(struct input *in, int fd)
     if (!tracked && o >= 0 && object[o].plain && fd_table[fd].seen) wrong("descriptor %d is not tracked", fd);
     if (!tracked) return;
     expect_record(fd, &r);
+    if (!r.epoll && track_closing(fd, 2) != r.cookie) wrong("descriptor %d is being closed, and is not", fd);
     if (!r.epoll) judge(in, fd, &r);
     struct place was, at;
     if (!r.epoll && (!track_closed_at(fd, &was, &at) || at.pc != 77))
         wrong("fd %d: where was it closed?", fd);
     if (track_state(fd) & (FD_SOCKET | FD_EPOLL)) wrong("descriptor %d is tracked after its close", fd);
+    if (take(in) & 1) return; // its call has not returned yet
+    track_closed_range((unsigned)fd, (unsigned)fd, 2);
+    if (!r.epoll && !(track_state(fd) & FD_CLOSING)) wrong("another thread's close of %d has ended", fd);
+    track_closed_range((unsigned)fd, (unsigned)fd, 1);
+    if (track_state(fd) & (FD_CLOSING | FD_ACTING)) wrong("descriptor %d is still being closed", fd);
 }
 
 static void op_close(struct input *in)

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -88,7 +89,7 @@ static _Atomic bool given[NUMBERS];
 static pthread_rwlock_t forking = PTHREAD_RWLOCK_INITIALIZER;
 
 static _Atomic unsigned long opened, closes, dups, woken, left, proven, late, forks, passes, bytes, events,
-    handled;
+    handled, races_won, races_lost;
 
 static void nap(long us)
 {
@@ -219,6 +220,12 @@ static void exchange(struct conn *c)
 
 // --- The child's side ---
 
+static bool is_socket(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 static void serve(int ctl, int fd)
 {
     uint8_t ask[2], got;
@@ -231,6 +238,7 @@ static void serve(int ctl, int fd)
             close(fd);
             fd = moved;
         }
+        if (ask[0] == 'h' && !is_socket(fd)) answer = 'n';
         if (ask[0] == 'c') close(fd);
         if (send(ctl, &answer, 1, MSG_NOSIGNAL) != 1 || ask[0] == 'c') break;
     }
@@ -322,21 +330,29 @@ static struct conn *open_conn(void)
     return c;
 }
 
-// Sent to ourselves in a message, and received under another number.
-static int pass_here(int fd, bool cloexec)
+// A message with a descriptor: sends fd over that socket, or receives one.
+static int pass(int through, int fd, bool out, int flags)
 {
-    int sv[2];
     char byte = 'f', control[CMSG_SPACE(sizeof(int))] = "";
     struct iovec iov = {&byte, 1};
     struct msghdr m = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    must(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, sv));
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     *h = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
     memcpy(CMSG_DATA(h), &fd, sizeof fd);
-    must(sendmsg(sv[0], &m, 0));
-    must(recvmsg(sv[1], &m, cloexec ? MSG_CMSG_CLOEXEC : 0));
+    if (out) return (int)sendmsg(through, &m, flags);
+    must(recvmsg(through, &m, flags));
     memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    return fd;
+}
+
+// Sent to ourselves in a message, and received under another number.
+static int pass_here(int fd, bool cloexec)
+{
+    int sv[2];
+    must(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, sv));
+    must(pass(sv[0], fd, true, 0));
+    fd = pass(sv[1], -1, false, cloexec ? MSG_CMSG_CLOEXEC : 0);
     close(sv[0]);
     close(sv[1]);
     return fd;
@@ -537,7 +553,7 @@ static void close_neighbours(void)
 
 // --- Children ---
 
-static void spawn(pid_t *pid, int ctl, int fd, unsigned how)
+static void spawn(pid_t *pid, int ctl, int fd, unsigned how, unsigned sweep)
 {
     char a[16], b[16], c[16];
     char *const argv[] = {"/proc/self/exe", "hold", a, b, c, NULL};
@@ -545,7 +561,7 @@ static void spawn(pid_t *pid, int ctl, int fd, unsigned how)
     int to = how == 1 ? 700 : fd;
     snprintf(a, sizeof a, "%d", ctl);
     snprintf(b, sizeof b, "%d", to);
-    snprintf(c, sizeof c, "%u", below(3));
+    snprintf(c, sizeof c, "%u", sweep);
     if (how == 2) {
         *pid = vfork();
         if (*pid == 0) {
@@ -559,6 +575,18 @@ static void spawn(pid_t *pid, int ctl, int fd, unsigned how)
     if (how == 1) posix_spawn_file_actions_adddup2(&actions, fd, to);
     if (posix_spawn(pid, argv[0], &actions, NULL, argv, environ)) wrong("posix_spawn");
     posix_spawn_file_actions_destroy(&actions);
+}
+
+// The child has begun, and holds no more than the model says.
+static void meet_child(struct conn *c, const int sv[2])
+{
+    uint8_t answer;
+    c->child.ctl = sv[0];
+    c->shared = true;
+    must(fcntl(sv[0], F_SETFD, FD_CLOEXEC));
+    close(sv[1]);
+    if (!wait_for(sv[0], POLLIN, DEADLINE_MS)) wrong("child %d does not begin", c->child.pid);
+    if (recv(sv[0], &answer, 1, 0) != 1) wrong("child %d has ended at once", c->child.pid);
 }
 
 // A child that holds what near is: a fork, or a program started by posix_spawn or vfork and exec.
@@ -584,20 +612,138 @@ static void start_child(struct conn *c)
         c->child.pid = must(fork());
         if (c->child.pid == 0) child(sv[1], fd, sweep);
     } else {
-        spawn(&c->child.pid, sv[1], fd, how);
+        spawn(&c->child.pid, sv[1], fd, how, sweep);
     }
-    c->child.ctl = sv[0];
-    c->shared = true;
-    must(fcntl(sv[0], F_SETFD, FD_CLOEXEC));
-    close(sv[1]);
-    uint8_t answer;
-    if (!wait_for(sv[0], POLLIN, DEADLINE_MS)) wrong("child %d does not begin", c->child.pid);
-    if (recv(sv[0], &answer, 1, 0) != 1) wrong("child %d has ended at once", c->child.pid);
+    meet_child(c, sv);
     atomic_fetch_add(how == 3 || how == 2 ? &forks_ended : &spawns_ended, 1);
     pthread_rwlock_unlock(&forking);
     atomic_fetch_add(&forks, 1);
     exchange(c);
     if (below(2)) ask_child(c, 'm', 0);
+}
+
+// --- Races: another thread makes a holder while the last one is let go of ---
+
+enum racing { RACE_DUP, RACE_FCNTL, RACE_DUP2, RACE_MESSAGE, RACE_EPOLL, RACE_FORK, RACE_SPAWN, RACES };
+
+struct racer {
+    enum racing how;
+    int fd;      // a number that nobody else opens
+    int set;     // RACE_EPOLL
+    int over[2]; // RACE_MESSAGE, and the child's
+    unsigned delay, sweep, id;
+    _Atomic bool ready, go;
+    int got; // the call's result
+};
+
+static void delay(unsigned n)
+{
+    for (volatile unsigned i = 0; i < n; i++) {
+    }
+}
+
+static void *race(void *arg)
+{
+    struct racer *r = arg;
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u32 = r->id};
+    pid_t pid;
+    atomic_store(&r->ready, true);
+    while (!atomic_load(&r->go)) {
+    }
+    delay(r->delay);
+    switch (r->how) {
+    case RACE_DUP:
+        r->got = dup(r->fd);
+        break;
+    case RACE_FCNTL:
+        r->got = fcntl(r->fd, F_DUPFD_CLOEXEC, r->fd);
+        break;
+    case RACE_DUP2:
+        r->got = dup2(r->fd, r->fd + 1);
+        break;
+    case RACE_MESSAGE:
+        r->got = pass(r->over[0], r->fd, true, MSG_NOSIGNAL);
+        break;
+    case RACE_EPOLL:
+        r->got = epoll_ctl(r->set, EPOLL_CTL_ADD, r->fd, &e);
+        break;
+    case RACE_FORK:
+        r->got = must(fork());
+        if (!r->got) child(r->over[1], r->fd, r->sweep);
+        break;
+    default:
+        spawn(&pid, r->over[1], r->fd, 0, r->sweep);
+        r->got = pid;
+    }
+    return NULL;
+}
+
+static void race_close(int fd, unsigned how, FILE *f)
+{
+    if (how == 0) must(close(fd));
+    if (how == 1) must(syscall(SYS_close, fd));
+    if (how == 2) must(close_range((unsigned)fd, (unsigned)fd, 0));
+    if (how == 3) must(dup2(STDIN_FILENO, fd));
+    if (how == 4) must(fclose(f));
+}
+
+// The descriptor that the race has made, if it is one of the connection; else -1.
+static int race_won(struct racer *r)
+{
+    if (r->how == RACE_MESSAGE && r->got >= 0) r->got = pass(r->over[1], -1, false, MSG_CMSG_CLOEXEC);
+    if (r->how > RACE_MESSAGE || r->got < 0) return -1;
+    if (is_socket(r->got)) return r->got;
+    must(close(r->got)); // of what has replaced it
+    return -1;
+}
+
+static void race_and_close(struct conn *c)
+{
+    static const char *const names[] = {"dup of", "fcntl of", "dup2 of", "message with", "epoll add of", "fork with", "spawn with"};
+    unsigned how = below(5), after = below(4) ? below(60000) : 0;
+    struct racer r = {.how = (enum racing)below(RACES), .set = self->set, .id = c->id, .sweep = below(3), .delay = below(4) ? below(60000) : 0};
+    if (c->n != 1 || c->child.pid || c->in_set) return;
+    bool begets = r.how >= RACE_FORK;
+    r.fd = must(fcntl(c->near[0], F_DUPFD, 1000 + 100 * (int)self->number));
+    must(close(c->near[0]));
+    c->n = 0;
+    c->leaky = true;
+    note(names[r.how], c, r.fd, (int)how);
+    FILE *f = how == 4 ? fdopen(r.fd, "r+") : NULL;
+    if (begets) {
+        pthread_rwlock_wrlock(&forking);
+        atomic_fetch_add(r.how == RACE_FORK ? &forks_begun : &spawns_begun, 1);
+    }
+    if (r.how == RACE_MESSAGE || begets) must(socketpair(AF_UNIX, r.how == RACE_MESSAGE ? SOCK_DGRAM | SOCK_CLOEXEC : SOCK_STREAM, 0, r.over));
+    pthread_t t = start_thread(race, &r);
+    while (!atomic_load(&r.ready)) {
+    }
+    atomic_store(&r.go, true);
+    if (below(2)) nap((long)below(200)); // on a busy machine the other gets no turn otherwise
+    delay(after);
+    race_close(r.fd, how, f);
+    pthread_join(t, NULL);
+    if (begets) {
+        c->child.pid = r.got;
+        meet_child(c, r.over);
+        atomic_fetch_add(r.how == RACE_FORK ? &forks_ended : &spawns_ended, 1);
+        pthread_rwlock_unlock(&forking);
+        if (ask_child(c, 'h', 0) == 'k') exchange(c);
+        end_child(c);
+    }
+    int won = race_won(&r);
+    if (r.how == RACE_MESSAGE) close(r.over[0]), close(r.over[1]);
+    if (how == 3) must(close(r.fd));
+    atomic_fetch_add(won >= 0 ? &races_won : &races_lost, 1);
+    if (won >= 0) {
+        add_holder(c, won, false);
+        exchange(c);
+        c->n = 0;
+        must(close(won));
+    }
+    expect_end(c);
+    close(c->far);
+    c->used = false;
 }
 
 // --- Blocked threads ---
@@ -814,7 +960,7 @@ static void *wait_for_events(void *arg)
 static void step(void)
 {
     struct conn *c = &self->conn[below(CONNS)];
-    unsigned what = below(64);
+    unsigned what = below(66);
     if (what < 10 || !c->used) {
         if (!open_conn()) let_go(c);
     } else if (what < 24)
@@ -829,14 +975,16 @@ static void step(void)
         block_and_close(c);
     else if (what < 60)
         lone();
-    else if (what == 60)
+    else if (what < 62)
+        race_and_close(c);
+    else if (what == 62)
         start_child(c);
-    else if (what == 61 && c->n && !c->unread) {
+    else if (what == 63 && c->n && !c->unread) {
         note("leave unread", c, 3, 0);
         for (int i = 0; i < 3; i++) put_byte(c->far, c->to_near, "far");
         c->unread = true;
         if (c->child.pid) end_child(c);
-    } else if (what == 62 && c->child.pid && c->n) {
+    } else if (what == 64 && c->child.pid && c->n) {
         note("end the child of", c, c->child.pid, 0);
         end_child(c);
         exchange(c);
@@ -947,11 +1095,12 @@ static void counters(long s)
 {
     printf("soak: %ld s: %lu operations, %lu opened, %lu duplicates, %lu closes, %lu children, %lu passed, "
            "%lu bytes, "
-           "%lu events, %lu handlers; blocked and woken %lu, woken by proof %lu, left %lu, polls that met "
+           "%lu events, %lu handlers; blocked and woken %lu, woken by proof %lu, left %lu, races lost %lu, won by the other %lu, polls that met "
            "the next owner %lu\n",
            s, all_ops(), atomic_load(&opened), atomic_load(&dups), atomic_load(&closes), atomic_load(&forks),
            atomic_load(&passes), atomic_load(&bytes), atomic_load(&events), atomic_load(&handled),
-           atomic_load(&woken), atomic_load(&proven), atomic_load(&left), atomic_load(&late));
+           atomic_load(&woken), atomic_load(&proven), atomic_load(&left), atomic_load(&races_lost),
+           atomic_load(&races_won), atomic_load(&late));
     fflush(stdout);
 }
 
