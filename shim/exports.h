@@ -38,7 +38,7 @@ void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc
 // A message is about to go, or n that are size bytes each: what they carry is another process's too.
 void pass_message(const struct msghdr *m);
 void pass_messages(const struct mmsghdr *m, unsigned n, size_t size);
-// Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
+// Can n bytes (at least 8) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
 // epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it
 // returns, and until it has ended the socket counts as held. Returns what epoll_end takes. Then how it ended
