@@ -8,7 +8,7 @@
 #if defined(__x86_64__)
 enum { REGISTER_FP = 6, REGISTER_SP = 7, REGISTER_RA = 16 }; // System V ABI, AMD64, figure 3.36
 #elif defined(__aarch64__)
-enum { REGISTER_FP = 29, REGISTER_RA = 30, REGISTER_SP = 31 }; // DWARF for the Arm 64-bit Architecture, section 4.1
+enum { REGISTER_FP = 29, REGISTER_RA = 30, REGISTER_SP = 31 }; // DWARF for AArch64, section 4.1
 #endif
 
 enum { // how pointers are written (LSB Core, "DWARF Exception Header Encoding")
@@ -22,7 +22,7 @@ enum { // how pointers are written (LSB Core, "DWARF Exception Header Encoding")
     FROM_TABLE = 0x30,
 };
 
-enum { // DWARF 5, table 7.29; the last three are the GNU toolchain's and Arm's
+enum {                 // DWARF 5, table 7.29; the last three are the GNU toolchain's and Arm's
     OP_ADVANCE = 0x40, // these three have an operand in their low six bits
     OP_OFFSET = 0x80,
     OP_RESTORE = 0xc0,
@@ -121,8 +121,10 @@ static int64_t sleb(struct reader *r)
 
 static void skip(struct reader *r, uint64_t bytes)
 {
-    if (bytes > r->end - r->at) r->bad = true;
-    else r->at += bytes;
+    if (bytes > r->end - r->at)
+        r->bad = true;
+    else
+        r->at += bytes;
 }
 
 // A number in this form; what it is counted from is left to the caller.
@@ -159,8 +161,8 @@ static uintptr_t address(struct reader *r, uint8_t encoding)
     }
 }
 
-// The description of the function that pc may be in: the last in the sorted table (LSB Core, "The .eh_frame_hdr
-// section") that begins at pc or before. 0: there is none.
+// The description of the function that pc may be in: the last in the sorted table (LSB Core, "The
+// .eh_frame_hdr section") that begins at pc or before. 0: there is none.
 static uintptr_t search(struct reader *r, uintptr_t header, uintptr_t pc)
 {
     r->at = header;
@@ -190,8 +192,8 @@ struct common {
     uint64_t code_unit;
     int64_t data_unit;
     uintptr_t program, end;
-    uint8_t pointers;     // their encoding
-    bool augmented;       // descriptions have augmentation data
+    uint8_t pointers; // their encoding
+    bool augmented;   // descriptions have augmentation data
     bool signal;
 };
 
@@ -200,14 +202,17 @@ struct function {
     uintptr_t program, end;
 };
 
-// Moves into the entry at this address; its end is set. Entries of 4 GiB (length 0xffffffff) are none of ours.
+// Moves into the entry at this address; its end is set. Entries of 4 GiB (length 0xffffffff) are none of
+// ours.
 static void enter(struct reader *r, uintptr_t entry)
 {
     r->at = entry;
     r->end = r->high;
     uint64_t length = fixed(r, 4);
-    if (length == 0 || length == UINT32_MAX || length > r->end - r->at) r->bad = true;
-    else r->end = r->at + length;
+    if (length == 0 || length == UINT32_MAX || length > r->end - r->at)
+        r->bad = true;
+    else
+        r->end = r->at + length;
 }
 
 // "zRS" and so on: a letter for each item of the augmentation data, in that order.
@@ -235,17 +240,26 @@ static void read_augmentation(struct reader *r, const char *letters, struct comm
         }
 }
 
+#define LETTERS_MAX 8
+
+static void read_letters(struct reader *r, char letters[LETTERS_MAX])
+{
+    for (unsigned n = 0; n < LETTERS_MAX; n++) {
+        letters[n] = (char)u8(r);
+        if (!letters[n]) return;
+    }
+    r->bad = true;
+}
+
 static void read_common(struct reader *r, uintptr_t entry, struct common *c)
 {
-    char letters[8];
-    unsigned n = 0;
+    char letters[LETTERS_MAX];
     *c = (struct common){.pointers = FORM_POINTER};
     enter(r, entry);
     if (fixed(r, 4) != 0) r->bad = true; // this is a function's
     uint8_t version = u8(r);
-    do letters[n] = (char)u8(r);
-    while (letters[n] && ++n < sizeof letters);
-    if (n == sizeof letters || (version != 1 && version != 3)) r->bad = true;
+    read_letters(r, letters);
+    if (version != 1 && version != 3) r->bad = true;
     c->code_unit = uleb(r);
     c->data_unit = sleb(r);
     if ((version == 1 ? u8(r) : uleb(r)) != REGISTER_RA) r->bad = true;
@@ -265,7 +279,8 @@ static void read_common(struct reader *r, uintptr_t entry, struct common *c)
 }
 
 // Is pc in the function that is described here?
-static bool read_function(struct reader *r, uintptr_t entry, uintptr_t pc, struct common *c, struct function *f)
+static bool read_function(struct reader *r, uintptr_t entry, uintptr_t pc, struct common *c,
+                          struct function *f)
 {
     enter(r, entry);
     const uintptr_t id = r->at, end = r->end;
@@ -352,8 +367,10 @@ static enum cfi_base expression(struct reader *r, int64_t *offset, bool *derefer
 static void advance(struct machine *m, uint64_t units)
 {
     const uint64_t left = m->pc - m->location;
-    if (units && m->c->code_unit > left / units) m->there = true;
-    else m->location += units * m->c->code_unit;
+    if (units && m->c->code_unit > left / units)
+        m->there = true;
+    else
+        m->location += units * m->c->code_unit;
 }
 
 static int64_t scaled(const struct machine *m, int64_t units)
@@ -431,9 +448,12 @@ static void register_operation(struct machine *m, uint8_t op)
 
 static void state_operation(struct machine *m, uint8_t op)
 {
-    if (op == OP_REMEMBER_STATE && m->states < STATES_MAX) m->state[m->states++] = m->row;
-    else if (op == OP_RESTORE_STATE && m->states) m->row = m->state[--m->states];
-    else m->r->bad = true;
+    if (op == OP_REMEMBER_STATE && m->states < STATES_MAX)
+        m->state[m->states++] = m->row;
+    else if (op == OP_RESTORE_STATE && m->states)
+        m->row = m->state[--m->states];
+    else
+        m->r->bad = true;
 }
 
 static void operation(struct machine *m, uint8_t op)
@@ -522,7 +542,7 @@ bool cfi_find(uintptr_t pc, struct cfi_rule *rule)
     const uintptr_t entry = search(&r, span.frames, pc);
     if (!entry || r.bad || !read_function(&r, entry, pc, &c, &f)) return false;
     struct machine m = {.r = &r, .c = &c, .location = f.start, .pc = f.start};
-    m.row.ra_base = m.row.fp_base = CFI_SAME; // what is not told is as it was (DWARF 5, section 6.4.1: by the ABI)
+    m.row.ra_base = m.row.fp_base = CFI_SAME; // what is not told is as it was
     run(&m, c.program, c.end);
     m.initial = m.row;
     m.there = false;

@@ -1,6 +1,6 @@
 // Call frame information: for an instruction, where its function keeps its caller's registers (.eh_frame: LSB
-// Core, "Exception Frames"; the instructions are DWARF's, version 5, section 6.4). As far as compilers and libc
-// use it; what goes beyond is not guessed.
+// Core, "Exception Frames"; the instructions are DWARF's, version 5, section 6.4). As far as compilers and
+// libc use it; what goes beyond is not guessed.
 #ifndef PRECLOSE_CFI_H
 #define PRECLOSE_CFI_H
 
@@ -18,16 +18,17 @@ enum cfi_base {
 };
 
 struct cfi_rule {
-    int32_t cfa, ra, fp;               // bytes, from the bases
-    uint8_t cfa_base;                  // CFI_SP, CFI_FP, or CFI_UNKNOWN
-    uint8_t ra_base, fp_base;          // where the return address and the caller's frame pointer are
-    bool dereference : 1;              // the CFA is what stands in memory there
-    bool signal : 1;                   // the "caller" was interrupted by a signal at that very instruction
-    bool authenticated : 1;            // aarch64: the return address carries a signature
+    int32_t cfa, ra, fp;      // bytes, from the bases
+    uint8_t cfa_base;         // CFI_SP, CFI_FP, or CFI_UNKNOWN
+    uint8_t ra_base, fp_base; // where the return address and the caller's frame pointer are
+    bool dereference : 1;     // the CFA is what stands in memory there
+    bool signal : 1;          // the "caller" was interrupted by a signal at that very instruction
+    bool authenticated : 1;   // aarch64: the return address carries a signature
 };
 
 // The rule for the instruction that holds pc. Returns false if there is none that is understood. Tables are
-// read only where the kernel says that they can be, and never beyond their module. Async-signal-safe, no lock.
+// read only where the kernel says that they can be, and never beyond their module. Async-signal-safe, no
+// lock.
 bool cfi_find(uintptr_t pc, struct cfi_rule *rule);
 
 #endif

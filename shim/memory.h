@@ -1,5 +1,5 @@
-// Memory that may not be there: what a stack, a table or a program's argument points to is looked at only after
-// the kernel has been asked whether it can be read.
+// Memory that may not be there: what a stack, a table or a program's argument points to is looked at only
+// after the kernel has been asked whether it can be read.
 #ifndef PRECLOSE_MEMORY_H
 #define PRECLOSE_MEMORY_H
 
@@ -9,11 +9,11 @@
 
 #define MEMORY_PAGE ((uintptr_t)4096) // the smallest page: what can be read is asked once for each
 
-// Can n bytes be read at this address, at this moment, on every page? Returns 0 if so, -EFAULT if not (also if
-// the range wraps around), another -errno if the kernel would not say. One system call a page: rt_sigprocmask
-// with a how that there is not. It copies the set that it is given, 8 bytes, before it looks at how
-// (kernel/signal.c), so the answer is EINVAL, or EFAULT where they can't be read. preclose makes that call
-// anyway: a filter that lets it work allows this. Async-signal-safe, no lock.
+// Can n bytes be read at this address, at this moment, on every page? Returns 0 if so, -EFAULT if not (also
+// if the range wraps around), another -errno if the kernel would not say. One system call a page:
+// rt_sigprocmask with a how that there is not. It copies the set that it is given, 8 bytes, before it looks
+// at how (kernel/signal.c), so the answer is EINVAL, or EFAULT where they can't be read. preclose makes that
+// call anyway: a filter that lets it work allows this. Async-signal-safe, no lock.
 int memory_check(uintptr_t at, size_t n);
 
 static inline bool memory_readable(uintptr_t at, size_t n)

@@ -44,14 +44,17 @@ const char *call_name(enum call call)
 void place_start(unsigned wanted)
 {
     frames = wanted;
+    kept = 0;
     if (frames < 2) return;
     unwind_start();
     stack_size = sizeof(struct stack) + (frames - 1) * sizeof(uintptr_t);
     const size_t size = sizeof *stacks + STACKS_MAX * stack_size;
-    long at = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                        -1, 0);
-    if (at < 0 && at > -4096) frames = 1;
-    else stacks = (struct stacks *)at;
+    long at = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at < 0 && at > -4096)
+        frames = 1;
+    else
+        stacks = (struct stacks *)at;
 }
 
 void place_child(void)

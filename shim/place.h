@@ -25,9 +25,10 @@ struct place {
 // The name of a call as findings print it ("close"). Async-signal-safe, no lock.
 const char *call_name(enum call call);
 
-// Start: how many frames a place is to have (PRECLOSE_STACK): 0 not even pc, 1 that alone, more also the calls that
-// led there. Maps memory for these, at most 1.1 MiB of which what is used is touched; where there is none, and
-// for whatever more different stacks there are than 4096, a place has its pc only. Called once, before threads.
+// Start: how many frames a place is to have (PRECLOSE_STACK): 0 not even pc, 1 that alone, more also the
+// calls that led there. Maps memory for these, at most 1.1 MiB of which what is used is touched; where there
+// is none, and for whatever more different stacks there are than 4096, a place has its pc only. Called once,
+// before threads.
 void place_start(unsigned frames);
 
 // In a forked child: no lock of this room is held.

@@ -28,11 +28,11 @@ struct walk {
     uintptr_t page; // of the stack, the last that was found readable
 };
 
-// What is known of a place in the code. Read without a lock: what was read is right if sequence was even and is
-// still the same.
+// What is known of a place in the code. Read without a lock: what was read is right if sequence was even and
+// is still the same.
 struct known {
     _Atomic uint32_t sequence, generation;
-    _Atomic uintptr_t at; // inside the instruction
+    _Atomic uintptr_t at;       // inside the instruction
     _Atomic uint64_t low, high; // struct cfi_rule
 };
 _Static_assert(sizeof(struct cfi_rule) == 2 * sizeof(uint64_t), "a rule is kept in two words");
@@ -63,8 +63,8 @@ static struct known *slot_of(uintptr_t at)
     return &cache[(uint64_t)at * UINT64_C(0x9e3779b97f4a7c15) >> (64 - KNOWN_BITS)];
 }
 
-// Acquire on every load keeps the second look at sequence behind them, release on every store the first change
-// of it before them; a fence would do the same, but thread sanitizers do not know it.
+// Acquire on every load keeps the second look at sequence behind them, release on every store the first
+// change of it before them; a fence would do the same, but thread sanitizers do not know it.
 static bool recall(uintptr_t at, uint32_t now, struct cfi_rule *rule)
 {
     struct known *k = slot_of(at);
@@ -84,7 +84,8 @@ static void learn(uintptr_t at, uint32_t now, const struct cfi_rule *rule)
     uint64_t words[2];
     if (!lock_try(&cache_lock)) return;
     memcpy(words, rule, sizeof words);
-    const uint32_t sequence = atomic_load_explicit(&k->sequence, memory_order_relaxed) | 1; // odd: a fork in the middle
+    uint32_t sequence = atomic_load_explicit(&k->sequence, memory_order_relaxed);
+    sequence |= 1; // it is odd already after a fork in the middle of this
     atomic_store_explicit(&k->sequence, sequence, memory_order_relaxed);
     atomic_store_explicit(&k->at, at, memory_order_release);
     atomic_store_explicit(&k->low, words[0], memory_order_release);
@@ -131,8 +132,8 @@ static bool follows_call(uintptr_t pc)
     return false;
 }
 
-// The code that a signal handler returns to: rt_sigreturn. No call stands before it, and only its table is taken
-// at its word that the frame above was interrupted.
+// The code that a signal handler returns to: rt_sigreturn. No call stands before it, and only its table is
+// taken at its word that the frame above was interrupted.
 static bool is_trampoline(uintptr_t pc)
 {
     static const uint8_t code[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; // mov $15, %rax; syscall
@@ -142,11 +143,13 @@ static bool is_trampoline(uintptr_t pc)
     return true;
 }
 
-// Was a system call interrupted? It is then behind pc, or, where it starts again, at pc (arch/x86/kernel/signal.c).
+// Was a system call interrupted? It is then behind pc, or, where it starts again, at pc
+// (arch/x86/kernel/signal.c).
 static bool in_system_call(uintptr_t pc)
 {
     if (!memory_readable(pc - 2, 4)) return false;
-    return (memory_byte(pc - 2) == 0x0f && memory_byte(pc - 1) == 0x05) || (memory_byte(pc) == 0x0f && memory_byte(pc + 1) == 0x05);
+    return (memory_byte(pc - 2) == 0x0f && memory_byte(pc - 1) == 0x05) ||
+           (memory_byte(pc) == 0x0f && memory_byte(pc + 1) == 0x05);
 }
 
 static uintptr_t without_signature(uintptr_t pc)
@@ -154,13 +157,13 @@ static uintptr_t without_signature(uintptr_t pc)
     return pc;
 }
 #elif defined(__aarch64__)
-#define note_registers(frame)              \
-    __asm__ volatile("adr x9, 1f\n\t"      \
-                     "mov x10, sp\n\t"     \
-                     "stp x9, x10, [%0]\n" \
+#define note_registers(frame)                 \
+    __asm__ volatile("adr x9, 1f\n\t"         \
+                     "mov x10, sp\n\t"        \
+                     "stp x9, x10, [%0]\n"    \
                      "1:\tstr x29, [%0, #16]" \
-                     :                     \
-                     : "r"(frame)          \
+                     :                        \
+                     : "r"(frame)             \
                      : "x9", "x10", "memory")
 
 static uint32_t instruction_at(uintptr_t at)
@@ -179,13 +182,15 @@ static bool follows_call(uintptr_t pc)
 static bool is_trampoline(uintptr_t pc)
 {
     const uint32_t number = 0xd2801168, svc = 0xd4000001; // mov x8, #139; svc #0
-    return pc % 4 == 0 && memory_readable(pc, 8) && instruction_at(pc) == number && instruction_at(pc + 4) == svc;
+    return pc % 4 == 0 && memory_readable(pc, 8) && instruction_at(pc) == number &&
+           instruction_at(pc + 4) == svc;
 }
 
 static bool in_system_call(uintptr_t pc)
 {
     const uint32_t svc = 0xd4000001;
-    return pc % 4 == 0 && memory_readable(pc - 4, 8) && (instruction_at(pc - 4) == svc || instruction_at(pc) == svc);
+    return pc % 4 == 0 && memory_readable(pc - 4, 8) &&
+           (instruction_at(pc - 4) == svc || instruction_at(pc) == svc);
 }
 
 static uintptr_t without_signature(uintptr_t pc)
@@ -198,8 +203,8 @@ static uintptr_t without_signature(uintptr_t pc)
 
 static __thread char thread_mark __attribute__((tls_model("initial-exec")));
 
-// Where the stack that sp points into ends at the latest. glibc keeps a thread's own variables at the upper end of
-// its stack (nptl/allocatestack.c). Memory below does not go away while the thread runs on it.
+// Where the stack that sp points into ends at the latest. glibc keeps a thread's own variables at the upper
+// end of its stack (nptl/allocatestack.c). Memory below does not go away while the thread runs on it.
 static uintptr_t top_of(uintptr_t sp)
 {
     const uintptr_t thread = (uintptr_t)&thread_mark;
@@ -288,12 +293,14 @@ static bool is_return_address(struct frame *f)
     return f->way == TRAMPOLINE;
 }
 
+// What is known of an interrupted function holds for that instruction only, and is not kept.
 static enum reached look_at(struct frame *f, struct cfi_rule *rule)
 {
     const uint32_t now = atomic_load_explicit(&generation, memory_order_acquire);
-    if (!recall(inside_instruction(f), now, rule)) {
+    const bool keeps = f->way != INTERRUPTED;
+    if (!keeps || !recall(inside_instruction(f), now, rule)) {
         if (f->way == CALLED && !is_return_address(f)) return REACHED_NOTHING;
-        if (look_up(f, rule)) learn(inside_instruction(f), now, rule);
+        if (look_up(f, rule) && keeps) learn(inside_instruction(f), now, rule);
     }
     return rule->ra_base <= CFI_UNDEFINED ? REACHED_END : REACHED_RULE;
 }
@@ -313,8 +320,10 @@ unsigned unwind_callers(uintptr_t from, uintptr_t *callers, unsigned max)
         reached = look_at(&w.f, &rule);
         if (reached == REACHED_NOTHING) break;
         const uintptr_t at = inside_instruction(&w.f);
-        if (met) callers[n++] = at;
-        else met = at == from;
+        if (met)
+            callers[n++] = at;
+        else
+            met = at == from;
     }
     return n;
 }

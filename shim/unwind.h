@@ -3,10 +3,11 @@
 // A frame is told only if it is sure. The walk ends, without a word, at what is not: code without call frame
 // information (made at run time, Go, some assembly), a return address with no call before it, a stack pointer
 // that does not rise, memory that can't be read; and with a function that a signal interrupted elsewhere than
-// in a system call, since tables need not be right at every instruction. libc's own unwinder trusts all of these.
-// Without _dl_find_object (glibc before 2.35) no table can be found without a lock: there are no frames then.
+// in a system call, since tables need not be right at every instruction. libc's own unwinder trusts all of
+// these. Without _dl_find_object (glibc before 2.35) no table can be found without a lock: there are no
+// frames then.
 //
-// Everything here is async-signal-safe. At most 1 KiB of stack.
+// Everything here is async-signal-safe, on little more than 1 KiB of stack.
 #ifndef PRECLOSE_UNWIND_H
 #define PRECLOSE_UNWIND_H
 

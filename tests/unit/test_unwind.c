@@ -117,11 +117,11 @@ static void test_straight(void **state)
     (void)state;
     NEED_TABLES();
     twice(straight);
-    // libcmocka has called this: a shared object is among the frames.
+    // libc has called main: a shared object is among the frames.
     Dl_info info;
     bool met = false;
     for (unsigned i = 0; i < view.n; i++)
-        met = met || (dladdr((void *)view.ours[i], &info) && strstr(info.dli_fname, "cmocka"));
+        met = met || (dladdr((void *)view.ours[i], &info) && strstr(info.dli_fname, "/libc.so"));
     assert_true(met);
 }
 
