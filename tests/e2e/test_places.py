@@ -75,8 +75,9 @@ def resolve(frames):
             out = subprocess.run([path, '-f', '-e', module, *offsets], capture_output=True, text=True,
                                  check=True).stdout.splitlines()
             for i, offset in enumerate(offsets):
-                line = re.match(r'.*:(\d+)', out[2 * i + 1])
-                names.setdefault(f'{module}+{offset}', set()).add((out[2 * i], line[1] if line else ''))
+                line = re.match(r'[^:]*:(\d+)', out[2 * i + 1])  # and perhaps the column
+                if not line or line[1] != '0':  # the compiler has merged lines: one tool says so, the other one of them
+                    names.setdefault(f'{module}+{offset}', set()).add((out[2 * i], line[1] if line else ''))
     return [names[frame] for frame in frames]
 
 
