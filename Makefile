@@ -12,7 +12,9 @@ VERSION := $(shell cat VERSION)
 
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DPRECLOSE_VERSION='"$(VERSION)"' $(WARN) $(CFLAGS)
 # Initial-exec: a thread-local variable that is allocated late could call malloc in a signal handler.
-SHIM_CFLAGS = $(ALL_CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fstack-usage -Ishim
+# Unwind tables: a walk up the stack begins in the library itself.
+SHIM_CFLAGS = $(ALL_CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fstack-usage -Ishim \
+              -fasynchronous-unwind-tables
 # Bound at load: a lazy binding could run the loader inside a signal handler.
 SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--version-script=shim/libpreclose.map
 
@@ -22,7 +24,16 @@ SHIM_OBJ  = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SHIM_SRC)))
 ROOM_OBJ  = $(filter-out $(BUILD)/shim/exports_%.o $(BUILD)/shim/life.o $(BUILD)/shim/release.o \
               $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o,$(SHIM_OBJ))
 UNIT_SRC  = $(wildcard tests/unit/test_*.c)
-UNIT_BIN  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
+# Ways to build a program that differ in what its stack and its tables look like.
+BUILT      = no-pie O0 Os frame-pointers branch-protection vectors
+UNWIND_BIN = $(patsubst %,$(BUILD)/tests/unit/test_unwind-%,$(BUILT))
+UNIT_BIN   = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC)) $(UNWIND_BIN)
+no-pie            = -no-pie -fno-pie
+O0                = -O0
+Os                = -Os
+frame-pointers    = -fno-omit-frame-pointer -foptimize-sibling-calls
+branch-protection = $(if $(filter aarch64,$(shell uname -m)),-mbranch-protection=standard,-fcf-protection=full)
+vectors           = -O3 $(if $(filter x86_64,$(shell uname -m)),-mavx)
 E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c))
 
 .PHONY: all clean install uninstall test check units
@@ -48,6 +59,10 @@ deps-test:
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | deps-test
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ishim -Itests/unit -MMD -MP -MF $@.d -MT $@ -o $@ $< $(ROOM_OBJ) -lcmocka -pthread
+
+$(UNWIND_BIN): $(BUILD)/tests/unit/test_unwind-%: tests/unit/test_unwind.c $(ROOM_OBJ) | deps-test
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $($*) -Ishim -Itests/unit -MMD -MP -MF $@.d -MT $@ -o $@ $< $(ROOM_OBJ) -lcmocka -pthread
 
 $(BUILD)/tests/%: tests/%.c | deps-test
 	@mkdir -p $(@D)

@@ -40,7 +40,7 @@ void got_message(const struct msghdr *m, int flags, enum call call, uintptr_t pc
 // Returns whether they have been looked at. Then: n have gone.
 bool pass_begin(int over, const void *messages, unsigned n, size_t size);
 void pass_end(bool begun, const void *messages, long n, size_t size);
-// Can n bytes (at least 12) of the program's memory be read? False also where we may not ask.
+// Can n bytes (at least 8) of the program's memory be read? False also where we may not ask.
 bool is_readable(const void *at, size_t n);
 // epoll_ctl is about to be called: an addition is noted now, as its first event may close the socket before it
 // returns, and until it has ended the socket counts as held. Returns what epoll_end takes. Then how it ended

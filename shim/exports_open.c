@@ -23,7 +23,7 @@ static void got(int fd, enum kind kind, enum share share, bool cloexec, enum cal
     if (entry != ENTRY_OK) return;
     misuse_flush_own();
     struct opening o = {
-        .place = {.pc = pc, .tid = guard_tid(), .call = call},
+        .place = place_here(call, pc),
         .cookie = release_identity(fd),
         .kind = kind == KIND_ASK ? probe_kind(fd) : kind,
         .share = share,

@@ -12,29 +12,22 @@
 
 #include "guard.h"
 #include "life.h"
+#include "memory.h"
 #include "release.h"
 #include "sys.h"
 
 #define CONTROL_MAX ((size_t)1 << 20) // the kernel takes no more (net.core.optmem_max)
 
-// Can the kernel read n bytes (at least 12) of the program's memory here, on every page? The program may hand
-// in anything and expect EFAULT. epoll_ctl(2) copies its event before it looks at the descriptors
-// (fs/eventpoll.c).
+// Can the kernel read n bytes of the program's memory here? The program may hand in anything and expect EFAULT.
 static bool readable(const void *from, size_t n)
 {
-    const uintptr_t page = 4096, event = sizeof(struct epoll_event);
-    uintptr_t at = (uintptr_t)from, last = at + n - event;
-    if (n > CONTROL_MAX || last < at) return false;
-    for (;; at = last - at < page ? last : at + page) {
-        if (sys_call4(SYS_epoll_ctl, -1, EPOLL_CTL_ADD, -1, (long)at) == -EFAULT) return false;
-        if (at == last) return true;
-    }
+    return n <= CONTROL_MAX && memory_check((uintptr_t)from, n) != -EFAULT;
 }
 
 bool is_readable(const void *at, size_t n)
 {
     struct guard g;
-    if (n < sizeof(struct epoll_event) || guard_enter(&g) != ENTRY_OK) return false;
+    if (n < sizeof(uint64_t) || guard_enter(&g) != ENTRY_OK) return false;
     bool can = readable(at, n);
     guard_leave(&g);
     return can;

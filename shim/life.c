@@ -13,6 +13,7 @@
 #include "line.h"
 #include "misuse.h"
 #include "modules.h"
+#include "place.h"
 #include "probe.h"
 #include "real.h"
 #include "release.h"
@@ -125,6 +126,7 @@ void life_forked_child(void)
     report_child();
     misuse_child();
     threads_child();
+    place_child();
 }
 
 // The table's lock is not held across the fork: other handlers, and libc itself, take locks then that a thread
@@ -186,6 +188,7 @@ void life_start(void)
         settings_read(&settings, environ, pid, complain, NULL);
         if (sink_open(&settings) != 0) complain_log();
         use_loader();
+        place_start(settings.stack);
         // liburing makes its system calls itself: where it is linked, a ring may exist that is never seen.
         if (real_has_object("/liburing.so")) life_io_uring();
         report_start(&settings, comm);

@@ -71,7 +71,7 @@ static bool describe(struct finding *f, enum event event, int fd, enum call call
         .event = event,
         .fd = fd,
         .age_ms = UNKNOWN,
-        .used = {.pc = pc, .tid = guard_tid(), .call = call},
+        .used = place_here(call, pc),
     };
     return track_closed_at(fd, &f->opened, &f->closed);
 }

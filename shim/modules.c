@@ -7,12 +7,10 @@
 #include <link.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/uio.h>
 
 #include "line.h"
+#include "memory.h"
 #include "sys.h"
-
-#define PAGE 4096u // the smallest page: a copy never crosses one
 
 static struct {
     size_t length;
@@ -26,36 +24,22 @@ void modules_use(modules_finder *find)
     finder = find;
 }
 
-// Copies up to n bytes of our own memory, which may vanish at any time (dlclose in another thread): the
-// kernel does the reading (process_vm_readv(2)), so that this is an error and no SIGSEGV. Always permitted
-// within a process (ptrace(2), "same thread group"); where a container's filter forbids the call itself,
-// memory is read as it is. Returns the number of bytes copied.
-static size_t copy(void *to, uintptr_t from, size_t n)
+// Copies n bytes of our own memory, which may be gone (dlclose in another thread): it is read only if it can be.
+static bool copy(void *to, uintptr_t from, size_t n)
 {
-    if (!from) return 0;
-    struct iovec here = {to, n}, there = {(void *)from, n};
-    long pid = sys_call(SYS_getpid, 0, 0, 0);
-    long got = sys_call6(SYS_process_vm_readv, pid, (long)&here, 1, (long)&there, 1, 0);
-    if (got == -EPERM || got == -ENOSYS) {
-        memcpy(to, (const void *)from, n);
-        return n;
-    }
-    return got < 0 ? 0 : (size_t)got;
+    if (!memory_readable(from, n)) return false;
+    for (size_t i = 0; i < n; i++) ((uint8_t *)to)[i] = memory_byte(from + i);
+    return true;
 }
 
-// Copies a string, page by page since what follows its end may not be readable. Returns its length, 0 if
-// it can't be read or does not fit.
+// Copies a string, and nothing of what follows its end. Returns its length, 0 if it can't be read or does not fit.
 static size_t copy_string(char *to, uintptr_t from, size_t size)
 {
-    size_t n = 0;
-    while (n < size) {
-        size_t step = PAGE - (from + n) % PAGE;
-        if (step > size - n) step = size - n;
-        size_t got = copy(to + n, from + n, step);
-        if (got == 0) return 0;
-        const char *end = memchr(to + n, '\0', got);
-        if (end) return (size_t)(end - to);
-        n += got;
+    for (size_t n = 0; n < size; n++) {
+        const uintptr_t at = from + n;
+        if ((n == 0 || at % MEMORY_PAGE == 0) && !memory_readable(at, 1)) return 0;
+        to[n] = (char)memory_byte(at);
+        if (!to[n]) return n;
     }
     return 0;
 }
@@ -94,6 +78,20 @@ static void name_program(uintptr_t pc, struct module *m)
     m->length = program.length;
 }
 
+bool modules_span(uintptr_t pc, struct module_span *span)
+{
+#if __GLIBC_PREREQ(2, 35)
+    struct dl_find_object found;
+    if (!finder || finder((void *)pc, &found) != 0) return false;
+    *span = (struct module_span){(uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end,
+                                 (uintptr_t)found.dlfo_eh_frame};
+    return true;
+#else
+    (void)pc, (void)span;
+    return false;
+#endif
+}
+
 bool modules_by_loader(uintptr_t pc, struct module *m)
 {
     m->length = 0;
@@ -101,7 +99,7 @@ bool modules_by_loader(uintptr_t pc, struct module *m)
     struct dl_find_object found;
     struct link_map map = {0};
     if (!finder || finder((void *)pc, &found) != 0) return false;
-    if (copy(&map, (uintptr_t)found.dlfo_link_map, sizeof map) != sizeof map) return false;
+    if (!copy(&map, (uintptr_t)found.dlfo_link_map, sizeof map)) return false;
     m->offset = pc - map.l_addr;
     m->length = copy_string(m->path, (uintptr_t)map.l_name, sizeof m->path);
     if (m->length == 0)
@@ -219,11 +217,11 @@ static void search_maps(struct search *s)
 static bool address_in_file(uintptr_t header, uintptr_t in_file, uintptr_t *address)
 {
     ElfW(Ehdr) elf = {0};
-    if (copy(&elf, header, sizeof elf) != sizeof elf) return false;
+    if (!copy(&elf, header, sizeof elf)) return false;
     if (memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0 || elf.e_phentsize != sizeof(ElfW(Phdr))) return false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         ElfW(Phdr) part = {0};
-        if (copy(&part, header + elf.e_phoff + i * sizeof part, sizeof part) != sizeof part) return false;
+        if (!copy(&part, header + elf.e_phoff + i * sizeof part, sizeof part)) return false;
         if (part.p_type != PT_LOAD || !(part.p_flags & PF_X)) continue;
         if (in_file < part.p_offset || in_file - part.p_offset >= part.p_filesz) continue;
         *address = in_file - part.p_offset + part.p_vaddr;

@@ -24,6 +24,14 @@ struct dl_find_object;
 typedef int modules_finder(void *pc, struct dl_find_object *found);
 void modules_use(modules_finder *find);
 
+// What the loader says of the module of pc: where it is mapped, and its sorted table of call frame information
+// (PT_GNU_EH_FRAME; 0: it has none). False if pc is in no module, or the loader is too old to be asked.
+// No lock, no system call, async-signal-safe; needs no serialising.
+struct module_span {
+    uintptr_t start, end, frames;
+};
+bool modules_span(uintptr_t pc, struct module_span *span);
+
 // The place of pc as findings print it: "/usr/bin/server+0x11d2"; "0x7f12a0" if pc is in no module (code
 // made at run time). Sets *text to it, in a buffer that the next call overwrites, and returns its length.
 // Async-signal-safe; the caller serialises (report lock).

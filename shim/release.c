@@ -210,7 +210,7 @@ static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, boo
     memset(w, 0, sizeof *w);
     w->fd = fd;
     w->now = now_ms();
-    w->closed = (struct place){.pc = pc, .tid = guard_tid(), .call = call};
+    w->closed = place_here(call, pc);
     if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
     w->pending = true;
     if (!may_act) w->r.flags |= SOCK_HANDS_OFF;

@@ -38,7 +38,7 @@ struct line_context {
     const uint64_t *counts; // summary: how many findings of each event, EVENT_COUNT numbers
 };
 
-#define LINE_MAX_BYTES 3072 // at most; below PIPE_BUF (4096), so that a line into a pipe is never torn
+#define LINE_MAX_BYTES 4096 // at most; PIPE_BUF, so that a line into a pipe is never torn (pipe(7))
 
 // Writes the finding as one line with its newline into line (size bytes, at least 512). Arrays and
 // text are shortened before the line is torn: it is always whole, and valid JSON in that format.

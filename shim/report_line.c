@@ -1,4 +1,5 @@
 // report_line: the fields of a finding, in the order of the manual, and its sentence.
+#include <limits.h>
 #include <string.h>
 
 #include "address.h"
@@ -147,29 +148,62 @@ static void object_end(struct out *o, size_t start)
     o->first = false; // an object is never the first field
 }
 
-// ["/usr/bin/server+0x11d2"]; with the file name alone if the path is too long for the line.
-static void field_at(struct out *o, uintptr_t pc)
+// The frames of a place as text, side by side: frame i ends at end[i], after the comma that follows it. As many
+// as a line can hold, and the first in any case.
+struct frames {
+    unsigned n;
+    size_t end[PLACE_FRAMES_MAX];
+    char text[PATH_MAX + LINE_MAX_BYTES];
+};
+
+static void name_frames(const struct place *p, struct frames *f)
 {
-    if (!pc) return;
-    const char *text;
-    size_t n = modules_place(pc, &text);
-    const char *slash = memrchr(text, '/', n);
-    const char *names[] = {text, slash ? slash + 1 : text};
-    for (unsigned i = 0; i < 2; i++) {
-        size_t length = n - (size_t)(names[i] - text);
-        size_t start = field_begin(o, "at");
-        if (o->json) {
-            line_text(&o->line, "[");
-            line_json(&o->line, names[i], length);
-            line_text(&o->line, "]");
-        } else {
-            line_value(&o->line, names[i], length, SIZE_MAX);
-        }
-        if (field_end(o, start)) return;
+    unsigned callers;
+    const uintptr_t *caller = place_callers(p, &callers);
+    struct line l = line_start(f->text, sizeof f->text);
+    for (f->n = 0; f->n <= callers && f->n < PLACE_FRAMES_MAX; f->n++) {
+        const char *text;
+        size_t n = modules_place(f->n ? caller[f->n - 1] : p->pc, &text);
+        line_bytes(&l, text, n);
+        line_text(&l, ",");
+        if (l.full) break;
+        f->end[f->n] = l.n;
     }
 }
 
-static void field_place(struct out *o, const char *key, const struct place *p)
+// ["/usr/bin/server+0x11d2", ...], or with commas between in text: the frames from byte start of the text on, n
+// of them. Returns false, and writes nothing, if they do not fit below limit.
+static bool field_frames(struct out *o, const struct frames *f, size_t start, unsigned n, size_t limit)
+{
+    const size_t whole = o->line.limit, begin = field_begin(o, "at");
+    o->line.limit = limit;
+    if (!o->json) line_value(&o->line, f->text + start, f->end[n - 1] - 1 - start, SIZE_MAX);
+    for (unsigned i = 0; o->json && i < n; start = f->end[i++]) {
+        line_text(&o->line, i ? "," : "[");
+        line_json(&o->line, f->text + start, f->end[i] - 1 - start);
+    }
+    if (o->json) line_text(&o->line, "]");
+    const bool fits = field_end(o, begin);
+    o->line.limit = whole;
+    return fits;
+}
+
+// The frames of a place: the first with its file name alone if the path is too long for the line, and as many of
+// the others as leave room for the places to come, of which this is the first.
+static void field_at(struct out *o, const struct place *p, unsigned places)
+{
+    static struct frames f;
+    if (!p->pc) return;
+    name_frames(p, &f);
+    const size_t share = (o->line.limit - o->line.n) / places;
+    for (unsigned n = f.n; n > 1; n--)
+        if (f.end[n - 1] <= share && field_frames(o, &f, 0, n, o->line.n + share)) return;
+    if (field_frames(o, &f, 0, 1, o->line.limit)) return;
+    const char *slash = memrchr(f.text, '/', f.end[0]);
+    if (slash) field_frames(o, &f, (size_t)(slash + 1 - f.text), 1, o->line.limit);
+}
+
+static void field_place(struct out *o, const char *key, const struct place *p, unsigned places)
 {
     size_t start = object_begin(o, key);
     if (!o->line.full) {
@@ -180,7 +214,7 @@ static void field_place(struct out *o, const char *key, const struct place *p)
             field_number(o, "tid", p->tid);
             field_name(o, "thread", name);
         }
-        field_at(o, p->pc);
+        field_at(o, p, places);
     }
     o->line.full = false;
     object_end(o, start);
@@ -292,8 +326,8 @@ static void fields(struct out *o, const struct finding *f, const struct line_con
     if (f->acted) field_name(o, "action", action_name(f->action));
     if (f->acted) field_name(o, "reason", reason_name(f->reason));
     field_threads(o, f->blocked);
-    field_place(o, "opened", &f->opened);
-    field_place(o, "closed", &f->closed);
+    field_place(o, "opened", &f->opened, 2);
+    field_place(o, "closed", &f->closed, 1);
     if (f->event == EVENT_SUMMARY) field_counts(o, c->counts);
 }
 

@@ -10,7 +10,7 @@
 #define PREFIX_LENGTH (sizeof PREFIX - 1)
 #define COMM_LENGTH 15 // TASK_COMM_LEN without its NUL
 
-enum how { HOW_CHOICE, HOW_NUMBER, HOW_LOG, HOW_GLOBS, HOW_LATER };
+enum how { HOW_CHOICE, HOW_NUMBER, HOW_RANGE, HOW_LOG, HOW_GLOBS, HOW_LATER };
 
 struct setting {
     const char *name; // without PRECLOSE_
@@ -219,6 +219,19 @@ static bool set_number(struct settings *s, const struct setting *setting, const 
     return true;
 }
 
+static bool set_range(struct settings *s, const struct setting *setting, const char *value, int pid)
+{
+    (void)pid;
+    static const char to[] = " to ";
+    uint64_t low, high, number;
+    const char *end;
+    parse_number(setting->values, UINT_MAX, &low, &end);
+    parse_number(end + sizeof to - 1, UINT_MAX, &high, &end);
+    if (!parse_number(value, high, &number, &end) || *end || number < low) return false;
+    store(s, setting, (unsigned)number);
+    return true;
+}
+
 static bool set_log(struct settings *s, const struct setting *setting, const char *value, int pid)
 {
     int index = choice(setting->values, value);
@@ -257,8 +270,8 @@ static bool set_nothing(struct settings *s, const struct setting *setting, const
 }
 
 static bool (*const set[])(struct settings *, const struct setting *, const char *value, int pid) = {
-    [HOW_CHOICE] = set_choice, [HOW_NUMBER] = set_number, [HOW_LOG] = set_log,
-    [HOW_GLOBS] = set_globs,   [HOW_LATER] = set_nothing,
+    [HOW_CHOICE] = set_choice, [HOW_NUMBER] = set_number, [HOW_RANGE] = set_range,
+    [HOW_LOG] = set_log,       [HOW_GLOBS] = set_globs,   [HOW_LATER] = set_nothing,
 };
 
 // A complaint begins with the variable as it was set, shortened.

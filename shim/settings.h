@@ -23,6 +23,7 @@ struct settings {
     enum format format;
     enum level level;
     enum report_when report;
+    unsigned stack;      // frames, 0 to 32
     unsigned rate;       // lines a minute per event and place; 0 = no limit
     char only[ONLY_MAX]; // globs separated by ','
 };

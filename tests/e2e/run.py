@@ -21,6 +21,7 @@ import test_findings      # noqa: E402,F401
 import test_settings      # noqa: E402,F401
 import test_random        # noqa: E402,F401
 import test_programs      # noqa: E402,F401
+import test_places        # noqa: E402,F401
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('--lib', default=os.path.join(BUILD, 'libpreclose.so'), help='the library under test')

@@ -170,7 +170,7 @@ def report_always():
 BAD = [('SHUTDOWN', 'sometimes', 'always'), ('UNREAD', 'dunno', 'reset'), ('UNREAD', 'drain:x', 'drain'),
        ('FORMAT', 'xml', 'json'), ('LEVEL', 'loud', 'notice'), ('RATE', 'many', ''), ('RATE', '-1', ''),
        ('RATE', '99999999999999999999', ''), ('REPORT', 'maybe', 'never'), ('FORMAT', '', 'text'),
-       ('SHUTDWON', 'never', ''), ('LEVEL', 'Warning', 'warning')]
+       ('SHUTDWON', 'never', ''), ('STACK', '33', '0 to 32'), ('STACK', 'all', '0 to 32'), ('LEVEL', 'Warning', 'warning')]
 
 
 @test('settings/bad/{which}', which=range(len(BAD)))
@@ -194,7 +194,7 @@ def several():
 
 @test('settings/good/{setting}',
       setting=['SHUTDOWN=blocked', 'UNREAD=reset', 'FORMAT=json', 'LEVEL=notice', 'RATE=0', 'RATE=100',
-               'REPORT=auto', 'ONLY=*', 'ONLY=a,b'])
+               'REPORT=auto', 'STACK=0', 'STACK=32', 'ONLY=*', 'ONLY=a,b'])
 def good(setting):
     key, value = setting.split('=')
     equal(victim('none', settings={key: value}).err, '', 'stderr')

@@ -73,7 +73,8 @@ static void in_traced(const struct operation *op)
 // These can't fail, or not in a way that a program survives; and to close is what tidies up.
 static bool is_exempt(long nr)
 {
-    return nr == SYS_getpid || nr == SYS_gettid || nr == SYS_rt_sigprocmask || nr == SYS_clock_gettime ||
+    bool asks = nr == SYS_rt_sigprocmask && (int)traced.regs.rdi == -1; // whether memory can be read
+    return nr == SYS_getpid || nr == SYS_gettid || (nr == SYS_rt_sigprocmask && !asks) || nr == SYS_clock_gettime ||
            nr == SYS_close || nr == SYS_sched_yield || nr == SYS_exit_group;
 }
 

@@ -37,6 +37,7 @@ static void assert_defaults(const struct settings *s)
     assert_int_equal(s->format, FORMAT_TEXT);
     assert_int_equal(s->level, LEVEL_WARNING);
     assert_int_equal(s->report, REPORT_AUTO);
+    assert_int_equal(s->stack, 1);
     assert_int_equal(s->rate, 10);
     assert_string_equal(s->only, "*");
 }
@@ -75,6 +76,9 @@ static const struct {
     {"PRECLOSE_REPORT=auto", FIELD(report), REPORT_AUTO},
     {"PRECLOSE_REPORT=always", FIELD(report), REPORT_ALWAYS},
     {"PRECLOSE_REPORT=never", FIELD(report), REPORT_NEVER},
+    {"PRECLOSE_STACK=0", FIELD(stack), 0},
+    {"PRECLOSE_STACK=1", FIELD(stack), 1},
+    {"PRECLOSE_STACK=32", FIELD(stack), 32},
     {"PRECLOSE_RATE=0", FIELD(rate), 0},
     {"PRECLOSE_RATE=007", FIELD(rate), 7},
     {"PRECLOSE_RATE=4294967295", FIELD(rate), 4294967295u},
@@ -121,7 +125,12 @@ static const struct {
     {"PRECLOSE_CLOSE_WAIT=60s", "PRECLOSE_CLOSE_WAIT=60s: not in this version of preclose; ignored"},
     {"PRECLOSE_WATCH=auto", "PRECLOSE_WATCH=auto: not in this version of preclose; ignored"},
     {"PRECLOSE_SLOW_CLOSE=1s", "PRECLOSE_SLOW_CLOSE=1s: not in this version of preclose; ignored"},
-    {"PRECLOSE_STACK=8", "PRECLOSE_STACK=8: not in this version of preclose; ignored"},
+    {"PRECLOSE_STACK=33", "PRECLOSE_STACK=33: takes 0 to 32; using 1"},
+    {"PRECLOSE_STACK=-1", "PRECLOSE_STACK=-1: takes 0 to 32; using 1"},
+    {"PRECLOSE_STACK=", "PRECLOSE_STACK=\"\": takes 0 to 32; using 1"},
+    {"PRECLOSE_STACK=8x", "PRECLOSE_STACK=8x: takes 0 to 32; using 1"},
+    {"PRECLOSE_STACK=all", "PRECLOSE_STACK=all: takes 0 to 32; using 1"},
+    {"PRECLOSE_STACK=18446744073709551617", "PRECLOSE_STACK=18446744073709551617: takes 0 to 32; using 1"},
     {"PRECLOSE_EXIT_CODE=1", "PRECLOSE_EXIT_CODE=1: not in this version of preclose; ignored"},
     {"PRECLOSE_SIGPIPE=ignore", "PRECLOSE_SIGPIPE=ignore: not in this version of preclose; ignored"},
     {"PRECLOSE_REUSEADDR=1", "PRECLOSE_REUSEADDR=1: not in this version of preclose; ignored"},

@@ -1,0 +1,4 @@
+// timeout: 40
+// env: PRECLOSE_STACK=32 LD_BIND_NOW=1
+// The same with every stack walked (PRECLOSE_STACK).
+#include "h18_small_stacks.c"
