@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -13,6 +14,7 @@
 #include "line.h"
 #include "misuse.h"
 #include "modules.h"
+#include "options.h"
 #include "probe.h"
 #include "real.h"
 #include "release.h"
@@ -158,6 +160,19 @@ static void use_loader(void)
     modules_use(find);
 }
 
+// Asked for before the program's first instruction; whatever it, or its parent, has chosen counts.
+static void ignore_sigpipe(void)
+{
+    if (settings.sigpipe != SIGPIPE_IGNORE || !threads_die_of_sigpipe()) return;
+    struct {
+        uintptr_t handler;
+        unsigned long flags;
+        uintptr_t restorer;
+        uint64_t mask;
+    } ignore = {.handler = (uintptr_t)SIG_IGN}; // the kernel's struct sigaction (include/linux/signal_types.h)
+    sys_call4(SYS_rt_sigaction, SIGPIPE, (long)&ignore, 0, sizeof ignore.mask);
+}
+
 // The order: what later steps call comes first.
 //   1. the functions behind our names: everything else may need one
 //   2. secure execution (setuid): inert, in silence, whatever the environment says
@@ -190,6 +205,8 @@ void life_start(void)
         if (real_has_object("/liburing.so")) life_io_uring();
         report_start(&settings, comm);
         release_start(&settings);
+        options_start(&settings);
+        ignore_sigpipe();
         adopt_inherited();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         guard_open();
