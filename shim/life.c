@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -160,6 +161,16 @@ static void use_loader(void)
     modules_use(find);
 }
 
+// exit(3) calls this last, after the destructors: what registers first, and that is before libc registers the
+// loader's, is called last. exit calls itself here, for what is left of it: the program's streams are flushed.
+static void leave(int status, void *unused)
+{
+    (void)unused;
+    life_end();
+    int ours = life_status(status);
+    if (ours != status) exit(ours);
+}
+
 // Asked for before the program's first instruction; whatever it, or its parent, has chosen counts.
 static void ignore_sigpipe(void)
 {
@@ -179,7 +190,7 @@ static void ignore_sigpipe(void)
 //   3. settings, and whether this program is meant at all
 //   4. where findings go: opened before the program can drop privileges, chroot or close stderr
 //   5. the sockets that were there before us
-//   6. fork handlers, registered last so that ours are the innermost
+//   6. fork handlers, registered last so that ours are the innermost, and the exit handler
 //   7. the guard opens: from here on calls are acted upon
 void life_start(void)
 {
@@ -209,6 +220,7 @@ void life_start(void)
         ignore_sigpipe();
         adopt_inherited();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
+        if (settings.exit_code) on_exit(leave, NULL);
         guard_open();
     } else {
         guard_shut();
@@ -261,6 +273,15 @@ void life_end(void)
     misuse_flush();
     report_summary();
     guard_leave(&g);
+}
+
+int life_status(int status)
+{
+    struct guard g;
+    if (!settings.exit_code || status & 0xff || !report_warned()) return status; // wait(2) gives 8 bits of it
+    if (guard_enter(&g) != ENTRY_OK) return status; // a vfork child: the findings are its parent's
+    guard_leave(&g);
+    return (int)settings.exit_code;
 }
 
 __attribute__((destructor)) static void destruct(void)

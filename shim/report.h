@@ -60,6 +60,9 @@ void report_child(void);
 // caller's guard), then the sink lock; safe in a handler that did not interrupt it.
 void report(const struct finding *f);
 
+// Has this process found anything of severity warning, written or not? Async-signal-safe, no lock.
+bool report_warned(void);
+
 // Would report_summary write something? Async-signal-safe, no lock, no system call.
 bool report_summary_due(void);
 
