@@ -31,7 +31,7 @@ int got_from(int fd, uintptr_t pc);
 void got_epoll(int set, bool cloexec);
 // fd is about to be bound to the address, which need not be readable; and how that ended. Keeps errno.
 void bind_begin(int fd, const struct sockaddr *address, socklen_t length);
-int bound(int fd, int ret, uintptr_t pc);
+int bound(int fd, const struct sockaddr *address, socklen_t length, int ret, uintptr_t pc);
 // How a connect of fd ended. Keeps errno.
 int connected(int fd, int ret, uintptr_t pc);
 // fd is, or is becoming, a connection of the program's. Keeps errno.

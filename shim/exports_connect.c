@@ -22,9 +22,11 @@ void bind_begin(int fd, const struct sockaddr *address, socklen_t length)
     guard_leave(&g);
 }
 
-int bound(int fd, int ret, uintptr_t pc)
+int bound(int fd, const struct sockaddr *address, socklen_t length, int ret, uintptr_t pc)
 {
-    if (ret < 0 && errno == EBADF) misuse_use(fd, CALL_BIND, pc);
+    if (ret == 0) return ret;
+    if (errno == EBADF) misuse_use(fd, CALL_BIND, pc);
+    if (errno == EADDRINUSE) misuse_bind(fd, address, length, pc); // the kernel has read the address
     return ret;
 }
 
@@ -47,7 +49,8 @@ int connected(int fd, int ret, uintptr_t pc)
 EXPORT int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
 {
     bind_begin(fd, address.__sockaddr__, length);
-    return bound(fd, real()->bind(fd, address.__sockaddr__, length), CALLER);
+    int ret = real()->bind(fd, address.__sockaddr__, length);
+    return bound(fd, address.__sockaddr__, length, ret, CALLER);
 }
 
 EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)

@@ -103,8 +103,9 @@ static long message(long nr, const long a[6], uintptr_t pc)
 static long name(long nr, const long a[6], uintptr_t pc)
 {
     if (nr == SYS_connect) return connected((int)a[0], (int)next(nr, a), pc);
-    bind_begin((int)a[0], (const struct sockaddr *)a[1], (socklen_t)a[2]);
-    return bound((int)a[0], (int)next(nr, a), pc);
+    const struct sockaddr *address = (const struct sockaddr *)a[1];
+    bind_begin((int)a[0], address, (socklen_t)a[2]);
+    return bound((int)a[0], address, (socklen_t)a[2], (int)next(nr, a), pc);
 }
 
 // Calls that change what is known of a descriptor, once they have succeeded.

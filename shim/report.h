@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "decide.h"
+#include "inuse.h"
 #include "place.h"
 #include "probe.h"
 #include "settings.h"
@@ -24,7 +25,8 @@ struct finding {
     int holder;                    // left-blocked: the pid that shares the socket; 0 unknown
     int64_t age_ms;                // since the socket was opened; UNKNOWN
     struct place opened, closed;   // pc 0 and tid 0: unknown
-    struct place used;             // double-close, use-after-close: the call that came too late
+    struct place used;             // the call that failed: double-close, use-after-close, address-in-use...
+    const struct in_use *in_use;   // address-in-use: what stands in the way
 };
 
 // Everything that a line says beside the finding itself, gathered by report() and given by tests.

@@ -296,6 +296,75 @@ static void retry_loop(struct line *l, const struct finding *f, const struct lin
                  "not eat a core; end the loop on EBADF and EINVAL");
 }
 
+// "a connection 127.0.0.1:80 -> 127.0.0.1:4711 (established, uid 0)"
+static void say_other(struct line *l, const struct diag_socket *s)
+{
+    line_text(l, s->peer.len ? "a connection" : "a socket that is bound and does not listen");
+    say_address(l, s->peer.len ? " " : ", ", &s->local);
+    say_address(l, " -> ", &s->peer);
+}
+
+static void say_whose(struct line *l, const struct in_use *u)
+{
+    if (u->fd >= 0) {
+        line_text(l, " (fd ");
+        line_signed(l, u->fd);
+        line_text(l, " of this process)");
+        return;
+    }
+    line_text(l, u->first.uid == u->uid ? " (of the same user, uid " : " (of another user, uid ");
+    line_unsigned(l, u->first.uid);
+    line_text(l, ")");
+}
+
+// What no process has any more, but the kernel keeps.
+static void say_waiting(struct line *l, const struct in_use *u)
+{
+    line_text(l, u->whole ? "only " : "at least ");
+    if (u->waiting) number_of(l, u->waiting, "connection");
+    if (u->waiting) line_text(l, " in TIME_WAIT");
+    if (u->waiting && u->closing) line_text(l, " and ");
+    if (u->closing) number_of(l, u->closing, "closed connection");
+    if (u->closing) line_text(l, " whose end the peer has not confirmed");
+    line_text(l, u->waiting + u->closing == 1 ? " stands in the way" : " stand in the way");
+    if (u->waiting) line_text(l, " (it lasts 60 s)");
+    line_text(l, u->reuse ? "; SO_REUSEADDR is on here, but was not when they were made: have it on from the first start"
+                          : "; set SO_REUSEADDR before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts "
+                            "for connections that are made from then on");
+}
+
+static void say_in_the_way(struct line *l, const struct in_use *u)
+{
+    if (u->any_port) {
+        line_text(l, "no port is free; widen net.ipv4.ip_local_port_range, or close what is not needed");
+    } else if (u->listeners) {
+        line_text(l, "a listener on");
+        say_address(l, " ", &u->first.local);
+        say_whose(l, u);
+        line_text(l, " stands in the way; end it, or choose another port");
+    } else if (u->others) {
+        say_other(l, &u->first);
+        say_whose(l, u);
+        line_text(l, " stands in the way; close it first, or set SO_REUSEADDR before bind on both sides");
+    } else if (u->waiting || u->closing) {
+        say_waiting(l, u);
+    } else {
+        line_text(l, u->known ? "what stood in the way cannot be seen: it is bound and does not listen, or is gone by now"
+                              : "the kernel does not tell what stands in the way");
+        line_text(l, "; look with ss -tanp");
+    }
+}
+
+static void address_in_use(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    say_socket(l, f);
+    line_text(l, " could not be bound");
+    say_where(l, " by ", &f->used);
+    line_text(l, " (EADDRINUSE): ");
+    if (f->in_use) say_in_the_way(l, f->in_use);
+}
+
 static void closed(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)c;
@@ -355,6 +424,7 @@ static void (*const sentences[EVENT_COUNT])(struct line *, const struct finding 
     [EVENT_DOUBLE_CLOSE] = double_close,
     [EVENT_USE_AFTER_CLOSE] = use_after_close,
     [EVENT_RETRY_LOOP] = retry_loop,
+    [EVENT_ADDRESS_IN_USE] = address_in_use,
     [EVENT_CLOSE] = closed,
     [EVENT_SUMMARY] = summary,
 };

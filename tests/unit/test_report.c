@@ -138,12 +138,60 @@ static const struct blocked crowd = {
                                         {5, "t", "poll"}, {6, "t", "poll"}, {7, "t", "poll"},
                                         {8, "t", "poll"}}};
 
+// A port whose holders a bind has met.
+#define PORT_80 {.len = sizeof(struct sockaddr_in), .u.in = {.sin_family = AF_INET, .sin_port = 80 << 8}}
+#define PORT_90 {.len = sizeof(struct sockaddr_in), .u.in = {.sin_family = AF_INET, .sin_port = 90 << 8}}
+#define IN_USE .known = true, .whole = true, .fd = -1
+#define BIND .event = EVENT_ADDRESS_IN_USE, .used = USED(BIND)
+#define NOT_BOUND "fd 7 tcp 127.0.0.1:80 could not be bound by bind at 0x30 (EADDRINUSE): "
+
+static const struct in_use listened = {IN_USE, .listeners = 1, .uid = 5, .first = {.uid = 33, .local = PORT_80}};
+static const struct in_use own = {
+    .known = true, .whole = true, .fd = 9, .listeners = 1, .first = {.local = PORT_80}};
+static const struct in_use connected = {
+    IN_USE, .others = 2, .uid = 33, .first = {.uid = 33, .local = PORT_80, .peer = PORT_90}};
+static const struct in_use bound = {IN_USE, .others = 1, .first = {.local = PORT_80}};
+static const struct in_use waiting = {IN_USE, .waiting = 1};
+static const struct in_use crowded = {.known = true, .fd = -1, .waiting = 900, .closing = 2, .reuse = true};
+static const struct in_use closing = {IN_USE, .closing = 2};
+static const struct in_use unseen = {IN_USE};
+static const struct in_use untold = {.fd = -1};
+static const struct in_use no_port = {IN_USE, .any_port = true};
+
 static const struct {
     const char *what;
     struct facts facts;
     struct finding f;
     const char *sentence;
 } sentences[] = {
+    {"in use by a listener", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &listened},
+     NOT_BOUND "a listener on 0.0.0.0:80 (of another user, uid 33) stands in the way; end it, or choose another "
+     "port"},
+    {"in use by a listener of our own", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &own},
+     NOT_BOUND "a listener on 0.0.0.0:80 (fd 9 of this process) stands in the way; end it, or choose another port"},
+    {"in use by connections", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &connected},
+     NOT_BOUND "a connection 0.0.0.0:80 -> 0.0.0.0:90 (of the same user, uid 33) stands in the way; close it first, "
+     "or set SO_REUSEADDR before bind on both sides"},
+    {"in use by a bound socket", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &bound},
+     NOT_BOUND "a socket that is bound and does not listen, 0.0.0.0:80 (of the same user, uid 0) stands in the way; "
+     "close it first, or set SO_REUSEADDR before bind on both sides"},
+    {"in use by TIME_WAIT", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &waiting},
+     NOT_BOUND "only 1 connection in TIME_WAIT stands in the way (it lasts 60 s); set SO_REUSEADDR before bind, in "
+     "the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+    {"in use by many", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &crowded},
+     NOT_BOUND "at least 900 connections in TIME_WAIT and 2 closed connections whose end the peer has not "
+     "confirmed stand in the way (it lasts 60 s); SO_REUSEADDR is on here, but was not when they were made: have "
+     "it on from the first start"},
+    {"in use by what is closing", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &closing},
+     NOT_BOUND "only 2 closed connections whose end the peer has not confirmed stand in the way; set SO_REUSEADDR "
+     "before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+    {"in use, unseen", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &unseen},
+     NOT_BOUND "what stood in the way cannot be seen: it is bound and does not listen, or is gone by now; look with "
+     "ss -tanp"},
+    {"in use, untold", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &untold},
+     NOT_BOUND "the kernel does not tell what stands in the way; look with ss -tanp"},
+    {"no port", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &no_port},
+     NOT_BOUND "no port is free; widen net.ipv4.ip_local_port_range, or close what is not needed"},
     {"unread, shut down, all arrived", {TCP, .unread = 3, .unsent = 0},
      {.event = EVENT_UNREAD_RESET, ACTED(SHUTDOWN, NONE), .closed = CLOSED},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread by close at 0x10; preclose shut it "
@@ -269,7 +317,7 @@ static void row(unsigned i, struct finding *f, struct facts *facts)
         facts->peer = local("\0y", 2);
     } else if (facts->kind == KIND_TCP) {
         facts->local = ipv4("127.0.0.1", 80);
-        if (!facts->listening) facts->peer = ipv4("127.0.0.1", 4000);
+        if (!facts->listening && f->event != EVENT_ADDRESS_IN_USE) facts->peer = ipv4("127.0.0.1", 4000);
     }
     const bool late = f->event == EVENT_DOUBLE_CLOSE || f->event == EVENT_USE_AFTER_CLOSE;
     f->facts = late || f->fd == UNKNOWN ? NULL : facts;
