@@ -188,6 +188,27 @@ static int read_dump(int fd, char *buffer, diag_visitor *visit, void *context)
     return 1;
 }
 
+struct dump {
+    const struct port_question *question;
+    diag_visitor *visit;
+    void *context;
+    int ret;
+};
+
+static void ask_port(void *arg)
+{
+    struct dump *d = arg;
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    long buffer = sys_call6(SYS_mmap, 0, DUMP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (buffer < 0 && buffer > -4096) return;
+    long fd = sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (fd >= 0 && sys_call6(SYS_sendto, fd, (long)d->question, sizeof *d->question, MSG_DONTWAIT, (long)&kernel,
+                             sizeof kernel) >= 0)
+        d->ret = read_dump((int)fd, (char *)buffer, d->visit, d->context);
+    if (fd >= 0) sys_call(SYS_close, fd, 0, 0);
+    sys_call(SYS_munmap, buffer, DUMP_BYTES, 0);
+}
+
 int diag_tcp_port(int family, uint16_t port, unsigned states, diag_visitor *visit, void *context)
 {
     struct port_question q = {
@@ -196,14 +217,7 @@ int diag_tcp_port(int family, uint16_t port, unsigned states, diag_visitor *visi
     };
     q.tcp.id.idiag_sport = htons(port);
     if (states & 1u << TCP_STATE_CLOSED) q.tcp.idiag_states |= 1u << BOUND_INACTIVE;
-    long buffer = sys_call6(SYS_mmap, 0, DUMP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (buffer < 0 && buffer > -4096) return -1;
-    int ret = -1;
-    long fd = sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    if (fd >= 0 && sys_call6(SYS_sendto, fd, (long)&q, sizeof q, MSG_DONTWAIT, (long)&kernel, sizeof kernel) >= 0)
-        ret = read_dump((int)fd, (char *)buffer, visit, context);
-    if (fd >= 0) sys_call(SYS_close, fd, 0, 0);
-    sys_call(SYS_munmap, buffer, DUMP_BYTES, 0);
-    return ret;
+    struct dump d = {.question = &q, .visit = visit, .context = context, .ret = -1};
+    if (!aside(ask_port, &d)) ask_port(&d);
+    return d.ret;
 }
