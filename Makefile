@@ -20,7 +20,7 @@ SHIM_SRC  = $(wildcard shim/*.c) $(wildcard shim/*.S)
 SHIM_OBJ  = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SHIM_SRC)))
 # The rooms, without the names that would replace libc's in the test itself.
 ROOM_OBJ  = $(filter-out $(BUILD)/shim/exports_%.o $(BUILD)/shim/life.o $(BUILD)/shim/release.o \
-              $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o,$(SHIM_OBJ))
+              $(BUILD)/shim/drain.o $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o,$(SHIM_OBJ))
 UNIT_SRC  = $(wildcard tests/unit/test_*.c)
 UNIT_BIN  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c))

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "drain.h"
 #include "guard.h"
 #include "line.h"
 #include "misuse.h"
@@ -125,6 +126,7 @@ void life_forked_child(void)
 {
     track_fork_recover();
     release_child();
+    drain_child();
     report_child();
     misuse_child();
     threads_child();

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "decide.h"
+#include "drain.h"
 #include "inuse.h"
 #include "place.h"
 #include "probe.h"
@@ -23,7 +24,9 @@ struct finding {
     bool acted;                    // action and reason are meaningful for this finding
     bool deadly;                   // left-blocked: waking them would end the process by SIGPIPE
     int holder;                    // left-blocked: the pid that shares the socket; 0 unknown
+    const struct drained *drained; // ACTION_DRAIN: how that went
     int64_t age_ms;                // since the socket was opened; UNKNOWN
+    int64_t blocked_ms;            // how long the call was held, by a close that lingers or by a drain; 0: not told
     struct place opened, closed;   // pc 0 and tid 0: unknown
     struct place used;             // the call that failed: double-close, use-after-close, address-in-use...
     const struct in_use *in_use;   // address-in-use: what stands in the way
