@@ -13,9 +13,18 @@ bool act_leave_epoll(int fd, const struct retired *r);
 
 // Does what v says to the socket fd. ACTION_SHUTDOWN: shutdown(SHUT_RDWR). ACTION_ABORT: shutdown(SHUT_RD),
 // which wakes receivers and leaves close its reset; where v->disconnect, connect(AF_UNSPEC), which
-// wakes senders and resets at once (net/ipv4/tcp.c tcp_disconnect); where v->shut_both, SHUT_RDWR instead.
+// wakes senders and resets at once (net/ipv4/tcp.c tcp_disconnect); where v->shut_both, SHUT_RDWR instead. ACTION_DRAIN:
+// shutdown(SHUT_WR), which wakes senders (net/ipv4/af_inet.c inet_shutdown).
 // Returns false if the disconnect was refused (EBUSY while a thread waits: Linux 6.4 to 6.6). Other errors
 // are of no consequence: the program's own call follows. Async-signal-safe, no lock of ours.
 bool act(int fd, const struct verdict *v);
+
+// Reads at most max bytes of what the stream socket fd has received, without waiting, and drops them. Returns how many
+// these were; *end: 0 if there is nothing more for now or max was reached, 1 at the end of the stream, or the
+// error (-errno) of the connection. Async-signal-safe, no lock.
+int64_t act_discard(int fd, enum kind kind, int64_t max, int *end);
+
+// shutdown(SHUT_RD): wakes receivers that may still wait. Async-signal-safe, no lock.
+void act_stop_receiving(int fd);
 
 #endif

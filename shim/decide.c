@@ -77,13 +77,25 @@ static bool resets_linger(const struct facts *f)
            f->state == TCP_STATE_SYN_RECV;
 }
 
+// Threads that wait for the socket to become readable cannot be woken without ending what a drain reads, and
+// would take the bytes: they come first. Nor can bytes come where the program has shut that direction down.
+static bool can_drain(const struct situation *s)
+{
+    const struct facts *f = s->facts;
+    if (s->blocked_waiting || s->flags & SOCK_SHUT_RD || s->undrained) return false;
+    if (resets_unread(f)) return is_tcp(f->kind) || f->kind == KIND_UNIX_STREAM;
+    // What is still on its way resets the connection as well, as soon as it comes.
+    return f->busy_ms && s->blocked_known && s->late != LATE_NOTHING;
+}
+
 static enum action action_for(const struct situation *s, const struct settings *set)
 {
     const struct facts *f = s->facts;
     if (!facts_wake(f) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
     if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
     if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
-    return s->deadly ? ACTION_NONE : ACTION_SHUTDOWN;
+    if (s->deadly) return ACTION_NONE;
+    return set->unread == UNREAD_DRAIN && can_drain(s) ? ACTION_DRAIN : ACTION_SHUTDOWN;
 }
 
 // Has the connection an end that can be written to?
@@ -121,6 +133,7 @@ static unsigned reset_findings(const struct situation *s)
     if (f->listening && f->backlog > 0) return 1u << EVENT_BACKLOG_RESET;
     if (resets_linger(f)) return 1u << EVENT_LINGER_RESET;
     // A shutdown after the peer's FIN can end the connection in good order before close would reset it.
+    if (s->late == LATE_BYTES) return 1u << EVENT_UNREAD_RESET;
     if (resets_unread(f) && s->left_in != TCP_STATE_CLOSED) return 1u << EVENT_UNREAD_RESET;
     return 0;
 }
@@ -148,12 +161,18 @@ void decide(const struct situation *s, const struct settings *set, struct verdic
     if (!(blocked & 1u << EVENT_LEFT_BLOCKED)) v->findings |= reset_findings(s);
 }
 
+bool decide_times_close(const struct situation *s, const struct settings *set)
+{
+    return set->slow_close_ms > 0 && !s->stale && !s->others && is_tcp(s->facts->kind) && s->facts->linger_s > 0;
+}
+
 enum want decide_wants_threads(const struct situation *s, const struct settings *set)
 {
     if (s->stale || s->others) return WANT_NOTHING;
     struct situation blocked = *s;
     blocked.blocked = 1;
     blocked.blocked_sending = true;
+    blocked.blocked_waiting = true;
     blocked.blocked_known = true;
     blocked.deadly = is_tcp(s->facts->kind) && s->facts->unsent != 0;
     blocked.proof = OWNERS_ALONE;

@@ -33,6 +33,8 @@ enum event {
     EVENT_COUNT
 };
 
+enum late { LATE_UNKNOWN, LATE_NOTHING, LATE_BYTES };
+
 // All that a decision may rest on.
 struct situation {
     const struct facts *facts;
@@ -46,9 +48,12 @@ struct situation {
     bool blocked_known;       // were the threads looked at to the end?
     unsigned blocked;         // threads of this process blocked on it, as far as is known
     bool blocked_sending;     // one of them at least is sending
+    bool blocked_waiting;     // one of them at least is receiving or polling
     bool running;             // other threads ran at that moment: they too may be sending on it, unseen
     bool deadly;              // a shutdown would raise SIGPIPE in a sender, or may, and the process dies of it
     bool refused;             // the kernel has refused to disconnect a blocked sender
+    bool undrained;           // there is no descriptor to be had to drain it on
+    enum late late;           // what came of a drain that began with nothing unread
     enum tcp_state left_in;   // the state that the action has left it in; TCP_STATE_UNKNOWN: as facts->state
 };
 
@@ -62,6 +67,10 @@ struct verdict {
 
 // The action and the findings for a socket that the program is letting go of. Pure.
 void decide(const struct situation *s, const struct settings *set, struct verdict *v);
+
+// Can the program's own close of this socket block so long that it is to be told? Only one that lingers waits
+// (net/ipv4/af_inet.c inet_release, net/ipv4/tcp.c __tcp_close). Pure.
+bool decide_times_close(const struct situation *s, const struct settings *set);
 
 // Would knowing which threads are blocked on the socket change the action or a finding? Pure.
 enum want {

@@ -29,6 +29,13 @@ int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t p
 // fd is what pidfd_getfd returned: a duplicate of some process's, or -1.
 int got_from(int fd, uintptr_t pc);
 void got_epoll(int set, bool cloexec);
+// fd is about to be bound to the address, which need not be readable; and how that ended. Keeps errno.
+void bind_begin(int fd, const struct sockaddr *address, socklen_t length);
+int bound(int fd, const struct sockaddr *address, socklen_t length, int ret, uintptr_t pc);
+// How a connect of fd ended. Keeps errno.
+int connected(int fd, int ret, uintptr_t pc);
+// fd is, or is becoming, a connection of the program's. Keeps errno.
+void got_connection(int fd);
 // A duplicate is about to be made, and has been made.
 struct ofd *duplicate_begin(int from);
 void duplicate_end(struct ofd *pinned, int from, int to, bool cloexec);

@@ -9,21 +9,37 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "drain.h"
 #include "guard.h"
 #include "probe.h"
 #include "release.h"
 #include "sink.h"
 #include "sys.h"
 
-// Is fd the descriptor of preclose's log? The program has none of that number. In a sandbox we may not
-// ask, and need it no longer.
+static bool may_be_ours(int fd)
+{
+    return fd >= 0 && (fd == sink_fd() || track_state(fd) & FD_OURS);
+}
+
+// Is fd the descriptor of preclose's log, or of a connection that it drains? The program has none of that number. In a
+// sandbox we may not ask, and need them no longer.
 static bool is_ours(int fd)
 {
     struct guard g;
-    if (fd < 0 || fd != sink_fd() || guard_enter(&g) != ENTRY_OK) return false;
-    bool ours = sink_holds(fd);
+    if (!may_be_ours(fd) || guard_enter(&g) != ENTRY_OK) return false;
+    bool ours = sink_holds(fd) || drain_holds(fd);
     guard_leave(&g);
     return ours;
+}
+
+// The lowest of them in first..last, or -1.
+static int next_of_ours(unsigned first, unsigned last)
+{
+    int log = sink_fd(), fd = track_next_with(first, FD_OURS);
+    while (fd >= 0 && (unsigned)fd <= last && !is_ours(fd)) fd = track_next_with((unsigned)fd + 1, FD_OURS);
+    if (fd < 0 || (unsigned)fd > last) fd = -1;
+    bool log_first = log >= 0 && (unsigned)log >= first && (unsigned)log <= last && (fd < 0 || log < fd);
+    return log_first && is_ours(log) ? log : fd;
 }
 
 // Kept out of let_go_close, so that the close of a file does not pay for the frame.
@@ -70,7 +86,7 @@ static int close_stderr(int (*next)(int))
 int let_go_close(int fd, uintptr_t pc, int (*next)(int))
 {
     uint16_t state = track_state(fd);
-    if (fd == sink_fd() && is_ours(fd)) {
+    if (may_be_ours(fd) && is_ours(fd)) {
         errno = EBADF;
         return -1;
     }
@@ -182,16 +198,14 @@ static int next_close_range(unsigned first, unsigned last, int flags, bool raw)
                : real()->close_range(first, last, flags);
 }
 
-// The same, around preclose's own descriptor.
+// The same, around preclose's own descriptors.
 static int close_range_around(unsigned first, unsigned last, int flags, bool raw)
 {
-    int kept = sink_fd();
-    if (kept < 0 || (unsigned)kept < first || (unsigned)kept > last || !is_ours(kept))
-        return next_close_range(first, last, flags, raw);
-    int ret = 0;
-    if ((unsigned)kept > first) ret = next_close_range(first, (unsigned)kept - 1, flags, raw);
-    if (ret == 0 && (unsigned)kept < last) ret = next_close_range((unsigned)kept + 1, last, flags, raw);
-    return ret;
+    for (unsigned kept; (kept = (unsigned)next_of_ours(first, last)) <= INT_MAX; first = kept + 1) {
+        int ret = kept > first ? next_close_range(first, kept - 1, flags, raw) : 0;
+        if (ret != 0 || kept == last) return ret;
+    }
+    return next_close_range(first, last, flags, raw);
 }
 
 // Does this kernel have close_range (Linux 5.9), and is it not forbidden? A range where nothing can be open.
@@ -227,13 +241,13 @@ int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, b
         return ret;
     }
     bool acts = !parts && track_next(first, last) >= 0 && close_range_works();
-    if (acts) release_range(first, last, CALL_CLOSE_RANGE, pc);
+    struct release *kept = acts ? release_range(first, last, CALL_CLOSE_RANGE, pc) : NULL;
     release_wait(first, last);
     bool held = hold_stderr(first, last);
     int ret = close_range_around(first, last, flags, raw);
     sink_free(held);
     int saved = errno;
-    if (acts) release_range_end(first, last);
+    if (acts) release_range_end(first, last, kept);
     errno = saved;
     return ret;
 }
@@ -245,26 +259,23 @@ EXPORT int close_range(unsigned first, unsigned last, int flags)
 
 static void closefrom_around(int low, int first)
 {
-    int kept = sink_fd();
-    if (kept < first || !is_ours(kept)) {
-        real()->closefrom(low);
-        return;
+    for (int kept; (kept = next_of_ours((unsigned)first, INT_MAX)) >= 0; low = first = kept + 1) {
+        // glibc's own has no upper end.
+        if (kept > first && real()->close_range((unsigned)first, (unsigned)kept - 1, 0) != 0)
+            for (int fd = first; fd < kept; fd++) real()->close(fd);
     }
-    // glibc's own has no upper end.
-    if (kept > first && real()->close_range((unsigned)first, (unsigned)kept - 1, 0) != 0)
-        for (int fd = first; fd < kept; fd++) real()->close(fd);
-    real()->closefrom(kept + 1);
+    real()->closefrom(low);
 }
 
 EXPORT void closefrom(int low)
 {
     int first = low < 0 ? 0 : low;
     bool acts = track_next((unsigned)first, INT_MAX) >= 0;
-    if (acts) release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER);
+    struct release *kept = acts ? release_range((unsigned)first, INT_MAX, CALL_CLOSEFROM, CALLER) : NULL;
     release_wait((unsigned)first, INT_MAX);
     closefrom_around(low, first);
     int saved = errno;
-    if (acts) release_range_end((unsigned)first, INT_MAX);
+    if (acts) release_range_end((unsigned)first, INT_MAX, kept);
     errno = saved;
 }
 

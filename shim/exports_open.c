@@ -49,6 +49,7 @@ int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t p
         return fd;
     }
     got(fd, KIND_ASK, SHARE_NONE, cloexec, call, pc);
+    got_connection(fd);
     return fd;
 }
 

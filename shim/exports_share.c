@@ -265,20 +265,20 @@ EXPORT int prctl(int option, ...)
 EXPORT _Noreturn void _exit(int status)
 {
     life_end();
-    real()->_exit(status);
+    real()->_exit(life_status(status));
     __builtin_unreachable();
 }
 
 EXPORT _Noreturn void _Exit(int status)
 {
     life_end();
-    real()->_Exit(status);
+    real()->_Exit(life_status(status));
     __builtin_unreachable();
 }
 
 EXPORT _Noreturn void quick_exit(int status)
 {
     life_end();
-    real()->quick_exit(status);
+    real()->quick_exit(life_status(status));
     __builtin_unreachable();
 }

@@ -100,6 +100,14 @@ static long message(long nr, const long a[6], uintptr_t pc)
     return ret;
 }
 
+static long name(long nr, const long a[6], uintptr_t pc)
+{
+    if (nr == SYS_connect) return connected((int)a[0], (int)next(nr, a), pc);
+    const struct sockaddr *address = (const struct sockaddr *)a[1];
+    bind_begin((int)a[0], address, (socklen_t)a[2]);
+    return bound((int)a[0], address, (socklen_t)a[2], (int)next(nr, a), pc);
+}
+
 // Calls that change what is known of a descriptor, once they have succeeded.
 static long change(long nr, const long a[6], uintptr_t pc)
 {
@@ -145,6 +153,9 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_dup:
     case SYS_fcntl:
         return get(nr, a, pc);
+    case SYS_bind:
+    case SYS_connect:
+        return name(nr, a, pc);
     case SYS_sendmsg:
     case SYS_sendmmsg:
     case SYS_recvmsg:
@@ -176,7 +187,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
         return a[0] == PR_SET_SECCOMP ? sandbox(nr, a) : next(nr, a);
     case SYS_exit_group:
         life_end();
-        return next(nr, a);
+        return real()->syscall(nr, (long)life_status((int)a[0]));
     default:
         return next(nr, a);
     }

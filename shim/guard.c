@@ -1,5 +1,6 @@
 #include "guard.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -9,7 +10,7 @@
 #include "sys.h"
 
 #define CANARY 0x70726563u
-#define PATIENCE_MS 100 // for the threads that are inside; none stays for long
+#define PATIENCE_MS 100 // for the threads that are inside; none stays for longer than GUARD_CALL_MS
 
 static _Atomic int phase = NOT_STARTED; // enum phase
 static _Atomic int inside_count;
@@ -95,9 +96,8 @@ static void count_out(void)
     atomic_fetch_sub(&inside_count, 1);
 }
 
-enum entry guard_enter(struct guard *g)
+static enum entry enter(struct guard *g)
 {
-    if (atomic_load_explicit(&phase, memory_order_acquire) == NOT_STARTED) life_start();
     if (atomic_load_explicit(&phase, memory_order_acquire) != ON) return ENTRY_OFF;
     if (self.depth) return ENTRY_NESTED;
     count_in();
@@ -111,11 +111,29 @@ enum entry guard_enter(struct guard *g)
     return ENTRY_OK;
 }
 
+enum entry guard_enter(struct guard *g)
+{
+    if (atomic_load_explicit(&phase, memory_order_acquire) == NOT_STARTED) life_start();
+    return enter(g);
+}
+
 void guard_leave(struct guard *g)
 {
     self.depth = 0;
     restore_signals(g->mask);
     count_out();
+}
+
+// The thread stays counted, so that guard_shut waits for the call.
+bool guard_call(struct guard *g, long *ret, long nr, const long a[6])
+{
+    int saved = errno;
+    self.depth = 0;
+    restore_signals(g->mask);
+    *ret = sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    enum entry entry = enter(g);
+    errno = saved;
+    return entry == ENTRY_OK;
 }
 
 pid_t guard_tid(void)

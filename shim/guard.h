@@ -28,6 +28,14 @@ enum entry guard_enter(struct guard *g);
 // Ends what guard_enter returned ENTRY_OK for. Async-signal-safe.
 void guard_leave(struct guard *g);
 
+// Makes one system call that may wait, between guard_enter and guard_leave, as the program would make it: with its
+// signal mask, and its handlers may enter, fork, or never come back. No lock may be held. guard_shut waits for the
+// call if that lasts no longer than GUARD_CALL_MS. *ret: what the kernel says. Keeps errno.
+// Returns false if preclose is off by then: nothing more may be done, not even guard_leave. Async-signal-safe.
+bool guard_call(struct guard *g, long *ret, long nr, const long args[6]);
+
+#define GUARD_CALL_MS 50
+
 // The caller's thread id; cheap after the first call of a thread. Async-signal-safe.
 pid_t guard_tid(void);
 

@@ -3,16 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "drain.h"
 #include "guard.h"
 #include "line.h"
 #include "misuse.h"
 #include "modules.h"
+#include "options.h"
 #include "place.h"
 #include "probe.h"
 #include "real.h"
@@ -123,6 +127,7 @@ void life_forked_child(void)
 {
     track_fork_recover();
     release_child();
+    drain_child();
     report_child();
     misuse_child();
     threads_child();
@@ -160,13 +165,36 @@ static void use_loader(void)
     modules_use(find);
 }
 
+// exit(3) calls this last, after the destructors: what registers first, and that is before libc registers the
+// loader's, is called last. exit calls itself here, for what is left of it: the program's streams are flushed.
+static void leave(int status, void *unused)
+{
+    (void)unused;
+    life_end();
+    int ours = life_status(status);
+    if (ours != status) exit(ours);
+}
+
+// Asked for before the program's first instruction; whatever it, or its parent, has chosen counts.
+static void ignore_sigpipe(void)
+{
+    if (settings.sigpipe != SIGPIPE_IGNORE || !threads_die_of_sigpipe()) return;
+    struct {
+        uintptr_t handler;
+        unsigned long flags;
+        uintptr_t restorer;
+        uint64_t mask;
+    } ignore = {.handler = (uintptr_t)SIG_IGN}; // the kernel's struct sigaction (include/linux/signal_types.h)
+    sys_call4(SYS_rt_sigaction, SIGPIPE, (long)&ignore, 0, sizeof ignore.mask);
+}
+
 // The order: what later steps call comes first.
 //   1. the functions behind our names: everything else may need one
 //   2. secure execution (setuid): inert, in silence, whatever the environment says
 //   3. settings, and whether this program is meant at all
 //   4. where findings go: opened before the program can drop privileges, chroot or close stderr
 //   5. the sockets that were there before us
-//   6. fork handlers, registered last so that ours are the innermost
+//   6. fork handlers, registered last so that ours are the innermost, and the exit handler
 //   7. the guard opens: from here on calls are acted upon
 void life_start(void)
 {
@@ -193,8 +221,11 @@ void life_start(void)
         if (real_has_object("/liburing.so")) life_io_uring();
         report_start(&settings, comm);
         release_start(&settings);
+        options_start(&settings);
+        ignore_sigpipe();
         adopt_inherited();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
+        if (settings.exit_code) on_exit(leave, NULL);
         guard_open();
     } else {
         guard_shut();
@@ -247,6 +278,15 @@ void life_end(void)
     misuse_flush();
     report_summary();
     guard_leave(&g);
+}
+
+int life_status(int status)
+{
+    struct guard g;
+    if (!settings.exit_code || status & 0xff || !report_warned()) return status; // wait(2) gives 8 bits of it
+    if (guard_enter(&g) != ENTRY_OK) return status; // a vfork child: the findings are its parent's
+    guard_leave(&g);
+    return (int)settings.exit_code;
 }
 
 __attribute__((destructor)) static void destruct(void)

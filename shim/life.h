@@ -33,4 +33,8 @@ void life_sandbox_end(bool entered);
 // The process is about to end without running destructors (_exit): the summary is written now.
 void life_end(void);
 
+// The status to end with, where the program wants to end with this one: PRECLOSE_EXIT_CODE instead of 0 if this
+// process has found a warning. Call after life_end. Async-signal-safe.
+int life_status(int status);
+
 #endif

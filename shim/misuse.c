@@ -1,9 +1,11 @@
 #include "misuse.h"
 
 #include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 
 #include "guard.h"
+#include "inuse.h"
 #include "lock.h"
 #include "report.h"
 #include "sys.h"
@@ -128,6 +130,39 @@ void misuse_accept(int fd, enum call call, uintptr_t pc)
     guard_leave(&g);
     struct timespec hold = {0, 10000000};
     if (loop) sys_call(SYS_nanosleep, (long)&hold, 0, 0); // outside: a signal may end it
+}
+
+// Returns false if it is not an address of TCP.
+static bool copy_address(struct address *to, const struct sockaddr *from, socklen_t length)
+{
+    *to = (struct address){.len = length < sizeof to->u ? length : sizeof to->u};
+    memcpy(&to->u, from, to->len);
+    sa_family_t family = to->u.any.sa_family;
+    const size_t least = offsetof(struct sockaddr_in6, sin6_scope_id); // RFC 2133 knew no scope
+    return family == AF_INET ? to->len >= sizeof to->u.in : family == AF_INET6 && to->len >= least;
+}
+
+void misuse_bind(int fd, const struct sockaddr *address, socklen_t length, uintptr_t pc)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    struct facts facts = {.kind = probe_kind(fd), .unread = UNKNOWN, .unsent = UNKNOWN, .backlog = UNKNOWN};
+    struct in_use in_use = {0};
+    struct finding f = {
+        .event = EVENT_ADDRESS_IN_USE,
+        .fd = fd,
+        .facts = &facts,
+        .age_ms = UNKNOWN,
+        .used = {.pc = pc, .tid = guard_tid(), .call = CALL_BIND},
+        .in_use = &in_use,
+    };
+    if ((facts.kind == KIND_TCP || facts.kind == KIND_TCP6) && copy_address(&facts.local, address, length)) {
+        misuse_flush_own();
+        facts.cookie = probe_cookie(fd);
+        if (report_wants(EVENT_ADDRESS_IN_USE)) inuse_ask(fd, facts.kind, &facts.local, &in_use);
+        report(&f);
+    }
+    guard_leave(&g);
 }
 
 void misuse_flush_own(void)

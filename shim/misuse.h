@@ -1,9 +1,10 @@
-// Calls on a descriptor that is closed already: double close, use after close.
+// Calls that fail for what was done before: double close, use after close, a bind to an address in use.
 #ifndef PRECLOSE_MISUSE_H
 #define PRECLOSE_MISUSE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "place.h"
 
@@ -23,6 +24,10 @@ void misuse_use(int fd, enum call call, uintptr_t pc);
 // calls again for ever is told once, and after 1,000 failures in a second held 10 ms at each: without us it
 // would sleep in the kernel. Keeps errno. Async-signal-safe.
 void misuse_accept(int fd, enum call call, uintptr_t pc);
+
+// bind of fd to this address, which is readable, has failed with EADDRINUSE: tells what stands in the way of a
+// TCP socket. Keeps errno. Async-signal-safe; takes the table lock, then the report lock.
+void misuse_bind(int fd, const struct sockaddr *address, socklen_t length, uintptr_t pc);
 
 // Tells what this thread has waiting, as it is clearly not in a sweep. Between guard_enter and guard_leave.
 void misuse_flush_own(void);

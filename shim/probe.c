@@ -165,8 +165,9 @@ static void ask_tcp(int fd, struct facts *f)
     if (f->listening) return;
     struct linger l = {0};
     socklen_t n = sizeof l;
-    f->linger_reset = !sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&n, 0) &&
-                      l.l_onoff && !l.l_linger;
+    if (sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&n, 0) < 0 || !l.l_onoff) l.l_linger = -1;
+    f->linger_reset = l.l_linger == 0;
+    f->linger_s = l.l_linger > 0 ? l.l_linger : 0;
     f->unread = tcp_unread(fd, f->state);
     f->unsent = tcp_unsent(fd, f->state);
 }
@@ -216,6 +217,30 @@ void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)
     case ASKS_NOTHING:
         break;
     }
+}
+
+int probe_busy(int fd)
+{
+    struct {
+        struct tcp_info base; // as far as libc knows it; the rest as include/uapi/linux/tcp.h has it
+        uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+        uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
+    } info = {0};
+    const int shortest = 100, longest = 1000, recent = 1000; // milliseconds
+    socklen_t n = sizeof info;
+    long flags = sys_call(SYS_fcntl, fd, F_GETFL, 0);
+    if (flags < 0 || flags & O_NONBLOCK) return 0;
+    if (sys_call6(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&n, 0) < 0) return 0;
+    enum tcp_state state = (enum tcp_state)info.base.tcpi_state;
+    if (state != TCP_STATE_ESTABLISHED && state != TCP_STATE_FIN_WAIT1 && state != TCP_STATE_FIN_WAIT2) return 0;
+    if (!info.data_segs_in || !info.data_segs_out || info.base.tcpi_last_data_recv > recent) return 0;
+    unsigned rounds = 2 * info.base.tcpi_rtt / 1000; // microseconds
+    return rounds < (unsigned)shortest ? shortest : rounds > (unsigned)longest ? longest : (int)rounds;
+}
+
+int64_t probe_unread(int fd)
+{
+    return or_unknown(amount(fd, SIOCINQ));
 }
 
 enum tcp_state probe_state(int fd, enum kind kind)

@@ -48,10 +48,12 @@ struct facts {
     enum tcp_state state;
     bool listening;    // it accepts connections (TCP, unix or vsock)
     bool linger_reset; // TCP: SO_LINGER is on with 0 s
+    int linger_s;      // TCP: SO_LINGER is on with so many seconds, which close waits at most; else 0
     bool peer_gone;    // unix: bytes are unread, but the peer is closed, so that no one sees a reset
     int64_t unread;    // bytes received and not read, for datagrams those of the next one; or UNKNOWN
     int64_t unsent;    // TCP: bytes of ours that the peer has not acknowledged; or UNKNOWN
     int64_t backlog;   // a listener's connections that no one accepted; or UNKNOWN
+    int busy_ms;       // of probe_busy, if that was asked
     struct address local, peer;
 };
 
@@ -74,6 +76,14 @@ enum kind kind_of(int family, int type, int protocol);
 // not in state CLOSED. A unix socket with a backlog or with a doubtful peer costs a netlink socket for the
 // time of a question. Addresses are left empty: see probe_addresses. Async-signal-safe, no lock.
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f);
+
+// May the peer of this TCP connection be in the middle of sending? It has sent bytes within the last second, has got some
+// from us, has not ended its side, and the socket is a blocking one (of the others an event loop takes care).
+// Returns how many milliseconds what it sends may take to come; 0: no, or not known. Async-signal-safe, no lock.
+int probe_busy(int fd);
+
+// How many bytes the stream socket fd has received that were not read; UNKNOWN. Async-signal-safe, no lock.
+int64_t probe_unread(int fd);
 
 // The TCP state that fd is in now (TCP_INFO); TCP_STATE_UNKNOWN for other kinds. Async-signal-safe, no lock.
 enum tcp_state probe_state(int fd, enum kind kind);

@@ -56,6 +56,16 @@ static int early_socketpair(int domain, int type, int protocol, int *sv)
     return (int)result(sys_call4(SYS_socketpair, domain, type, protocol, (long)sv));
 }
 
+static int early_bind(int fd, const struct sockaddr *address, socklen_t length)
+{
+    return (int)result(sys_call(SYS_bind, fd, (long)address, length));
+}
+
+static int early_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    return (int)result(sys_call(SYS_connect, fd, (long)address, length));
+}
+
 static int early_fcntl(int fd, int cmd, ...)
 {
     va_list args;
@@ -130,6 +140,8 @@ struct real real_functions = {
     .dup3 = early_dup3,
     .socket = early_socket,
     .socketpair = early_socketpair,
+    .bind = early_bind,
+    .connect = early_connect,
     .fcntl = early_fcntl,
     .fcntl64 = early_fcntl,
     .ioctl = early_ioctl,

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "act.h"
@@ -37,6 +38,13 @@ static int64_t now_ms(void)
     struct timespec t = {0, 0};
     sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec t = {0, 0};
+    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 void release_start(const struct settings *s)
@@ -93,6 +101,7 @@ static void look_at_threads(struct release *w)
     w->s.blocked_known = w->blocked.known;
     w->s.blocked = w->blocked.n;
     w->s.blocked_sending = w->blocked.sending;
+    w->s.blocked_waiting = w->blocked.waiting;
     w->s.running = w->blocked.running;
 }
 
@@ -143,6 +152,7 @@ static void examine(struct release *w)
         probe_facts(w->fd, w->r.kind, id & NO_COOKIE ? 0 : id, &w->facts);
     else if (!(id & NO_COOKIE))
         w->facts.cookie = id;
+    if (settings->unread == UNREAD_DRAIN && w->facts.unread == 0) w->facts.busy_ms = probe_busy(w->fd);
     look_at_threads(w);
     look_for_death(w);
     look_for_owners(w);
@@ -163,14 +173,27 @@ static void look_again(struct release *w)
     if (w->v.action == ACTION_NONE) track_mark(w->fd, 0, FD_ACTING);
 }
 
+static bool hold_for_drain(struct release *w)
+{
+    if (!drain_begin(&w->drain, w->fd, w->r.kind, w->facts.linger_s > 0)) return false;
+    w->drains = release_identity(w->drain.fd) == w->r.cookie;
+    if (!w->drains) drain_drop(&w->drain);
+    return w->drains;
+}
+
 static void perform(struct release *w)
 {
     decide(&w->s, settings, &w->v);
-    if (w->v.findings != 1u << EVENT_CLOSE || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
+    bool later = w->timed || w->v.action == ACTION_DRAIN; // there may be more to tell
+    if (w->v.findings != 1u << EVENT_CLOSE || later || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
     if (w->v.action != ACTION_NONE) look_again(w);
     if (w->v.action == ACTION_NONE) return;
     if (!act_leave_epoll(w->fd, &w->r)) {
         w->s.stuck = true;
+        decide(&w->s, settings, &w->v);
+    }
+    if (w->v.action == ACTION_DRAIN && !hold_for_drain(w)) {
+        w->s.undrained = true;
         decide(&w->s, settings, &w->v);
     }
     if (!act(w->fd, &w->v)) {
@@ -182,8 +205,16 @@ static void perform(struct release *w)
     decide(&w->s, settings, &w->v);
 }
 
-static void tell(struct release *w)
+// drained: how that went; NULL: there was nothing to drain.
+static void tell(struct release *w, const struct drained *drained)
 {
+    int64_t closing_ms = w->timed ? w->call_us / 1000 : 0, draining_ms = drained ? drained->ms : 0;
+    if (drained) closing_ms += drained->close_ms;
+    if (drained && w->facts.unread <= 0) {
+        w->s.late = drained->bytes ? LATE_BYTES : LATE_NOTHING;
+        decide(&w->s, settings, &w->v);
+    }
+    if (w->timed && closing_ms >= settings->slow_close_ms) w->v.findings |= 1u << EVENT_SLOW_CLOSE;
     struct finding f = {
         .fd = w->fd,
         .facts = w->s.stale ? NULL : &w->facts,
@@ -193,6 +224,7 @@ static void tell(struct release *w)
         .acted = true,
         .holder = w->holder,
         .deadly = w->s.deadly,
+        .drained = w->v.action == ACTION_DRAIN ? drained : NULL,
         .age_ms = w->r.opened.call == CALL_EXEC ? UNKNOWN : w->now - (int64_t)w->r.opened_ms,
         .opened = w->r.opened,
         .closed = w->closed,
@@ -200,6 +232,7 @@ static void tell(struct release *w)
     for (unsigned e = 0; e < EVENT_COUNT; e++)
         if (w->v.findings & 1u << e) {
             f.event = (enum event)e;
+            f.blocked_ms = f.event == EVENT_SLOW_CLOSE ? closing_ms : closing_ms + draining_ms;
             report(&f);
         }
     if (w->v.findings & 1u << EVENT_LEFT_BLOCKED) threads_left(w->fd, &w->blocked);
@@ -215,6 +248,7 @@ static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, boo
     w->pending = true;
     if (!may_act) w->r.flags |= SOCK_HANDS_OFF;
     examine(w);
+    w->timed = decide_times_close(&w->s, settings);
     perform(w);
 }
 
@@ -227,6 +261,7 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
     case ENTRY_OK:
         work_on(w, fd, call, pc, may_act);
         guard_leave(&g);
+        if (w->timed) w->call_us = now_us();
         break;
     case ENTRY_NESTED:
         track_mark(fd, FD_CLOSED, FD_SOCKET | FD_EPOLL);
@@ -236,39 +271,89 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
     }
 }
 
+// Ends the work for which guard_enter has returned ENTRY_OK. Returns false if what else there is to do is not ours any
+// more: preclose is off, or this is a child that a handler has forked meanwhile.
+static bool finish(struct release *w, struct guard *g, int64_t drain_ms)
+{
+    struct drained drained = {.child = false};
+    int64_t first_ms = w->facts.unread > 0 ? drain_ms : w->facts.busy_ms;
+    if (w->drains && !drain(&w->drain, g, drain_ms, first_ms, &drained)) return false;
+    if (!drained.child) tell(w, w->drains ? &drained : NULL);
+    guard_leave(g);
+    return !drained.child;
+}
+
 void release_end(struct release *w)
 {
     if (!w->pending) return;
+    if (w->timed) w->call_us = now_us() - w->call_us;
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
     track_closed_range((unsigned)w->fd, (unsigned)w->fd, guard_tid());
-    tell(w);
-    guard_leave(&g);
+    finish(w, &g, settings->drain_ms);
 }
 
-// Kept out of its callers, which do not pay for the frame where there is nothing to do.
-__attribute__((noinline)) static void release_one(int fd, enum call call, uintptr_t pc)
+// A copy that lasts until release_range_end; NULL: there is no memory.
+static struct release *keep(const struct release *w, struct release *next)
+{
+    long page = sys_call6(SYS_mmap, 0, sizeof *w, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page < 0 && page > -4096) return NULL;
+    struct release *kept = (struct release *)page;
+    *kept = *w;
+    kept->s.facts = &kept->facts;
+    kept->next = next;
+    return kept;
+}
+
+// Kept out of its callers, which do not pay for the frame where there is nothing to do. Returns the list of those kept.
+__attribute__((noinline)) static struct release *release_one(int fd, enum call call, uintptr_t pc, struct release *list)
 {
     struct release w;
     struct guard g;
     release_begin(&w, fd, call, pc, true);
-    if (!w.pending || guard_enter(&g) != ENTRY_OK) return;
-    tell(&w);
-    guard_leave(&g);
+    if (!w.pending) return list;
+    struct release *kept = w.drains || w.timed ? keep(&w, list) : NULL;
+    if (kept) return kept;
+    w.timed = false;
+    if (guard_enter(&g) == ENTRY_OK) finish(&w, &g, 0);
+    return list;
 }
 
-void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
+struct release *release_range(unsigned first, unsigned last, enum call call, uintptr_t pc)
 {
+    struct release *kept = NULL;
     for (int fd = track_next(first, last); fd >= 0; fd = track_next((unsigned)fd + 1, last))
-        release_one(fd, call, pc);
+        kept = release_one(fd, call, pc, kept);
+    if (kept) kept->call_us = now_us();
+    return kept;
 }
 
-void release_range_end(unsigned first, unsigned last)
+// Of several that linger, the one with the most to deliver is taken to be what the call has waited for.
+static void take_time(struct release *list, int64_t us)
+{
+    struct release *most = NULL;
+    for (struct release *w = list; w; w = w->next)
+        if (w->timed && (!most || w->facts.unsent > most->facts.unsent)) most = w;
+    for (struct release *w = list; w; w = w->next) w->timed = w == most;
+    if (most) most->call_us = us;
+}
+
+void release_range_end(unsigned first, unsigned last, struct release *kept)
 {
     struct guard g;
+    int64_t end = now_ms() + settings->drain_ms;
+    if (kept) take_time(kept, now_us() - kept->call_us);
     if (guard_enter(&g) != ENTRY_OK) return;
     track_closed_range(first, last, guard_tid());
     guard_leave(&g);
+    for (struct release *next; kept; kept = next) {
+        int64_t left = end - now_ms();
+        next = kept->next;
+        if (guard_enter(&g) != ENTRY_OK || !finish(kept, &g, left > 0 ? left : 0)) return;
+        if (guard_enter(&g) != ENTRY_OK) return;
+        sys_call(SYS_munmap, (long)kept, sizeof *kept, 0);
+        guard_leave(&g);
+    }
 }
 
 static bool is_under_way(int fd)

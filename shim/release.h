@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "decide.h"
+#include "drain.h"
 #include "place.h"
 #include "settings.h"
 #include "threads.h"
@@ -24,6 +25,11 @@ struct release {
     struct situation s;
     struct verdict v;
     int holder;
+    bool drains;         // ACTION_DRAIN
+    struct drain drain;
+    bool timed;          // the program's call may block
+    int64_t call_us;     // when it began, CLOCK_MONOTONIC microseconds; then how long it took
+    struct release *next; // in a range
 };
 
 // Which settings apply. Called once.
@@ -36,12 +42,14 @@ void release_child(void);
 // record is retired and nothing is done to the socket. Async-signal-safe; takes the table lock.
 void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act);
 
-// The program's call has been made: tells what there is. Keeps errno. Async-signal-safe; takes the report lock.
+// The program's call has been made: drains what is to be drained, and tells what there is. Keeps errno.
+// Async-signal-safe; takes the report lock.
 void release_end(struct release *w);
 
-// The same for every descriptor of first..last; tells at once what there is to tell.
-void release_range(unsigned first, unsigned last, enum call call, uintptr_t pc);
-void release_range_end(unsigned first, unsigned last);
+// The same for every descriptor of first..last. What there is to tell is told at once, but for the connections that are
+// to be drained or that may block, which are returned: release_range_end takes them.
+struct release *release_range(unsigned first, unsigned last, enum call call, uintptr_t pc);
+void release_range_end(unsigned first, unsigned last, struct release *kept);
 
 // Is fd still the socket that another thread is closing at this moment? Its close came first, so that this
 // one finds nothing open. Async-signal-safe; takes the table lock.

@@ -110,13 +110,17 @@ void report(const struct finding *f)
     lock_give(&self.lock);
 }
 
-bool report_summary_due(void)
+bool report_warned(void)
 {
-    if (self.nowhere || self.when == REPORT_NEVER || atomic_load(&self.summed_up)) return false;
-    if (self.when == REPORT_ALWAYS) return true;
     for (unsigned e = 0; e < EVENT_COUNT; e++)
         if (atomic_load(&self.counts[e]) && event_level((enum event)e) == LEVEL_WARNING) return true;
     return false;
+}
+
+bool report_summary_due(void)
+{
+    if (self.nowhere || self.when == REPORT_NEVER || atomic_load(&self.summed_up)) return false;
+    return self.when == REPORT_ALWAYS || report_warned();
 }
 
 void report_summary(void)

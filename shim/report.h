@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 #include "decide.h"
+#include "drain.h"
+#include "inuse.h"
 #include "place.h"
 #include "probe.h"
 #include "settings.h"
@@ -22,9 +24,12 @@ struct finding {
     bool acted;                    // action and reason are meaningful for this finding
     bool deadly;                   // left-blocked: waking them would end the process by SIGPIPE
     int holder;                    // left-blocked: the pid that shares the socket; 0 unknown
+    const struct drained *drained; // ACTION_DRAIN: how that went
     int64_t age_ms;                // since the socket was opened; UNKNOWN
+    int64_t blocked_ms;            // how long the call was held, by a close that lingers or by a drain; 0: not told
     struct place opened, closed;   // pc 0 and tid 0: unknown
-    struct place used;             // double-close, use-after-close: the call that came too late
+    struct place used;             // the call that failed: double-close, use-after-close, address-in-use...
+    const struct in_use *in_use;   // address-in-use: what stands in the way
 };
 
 // Everything that a line says beside the finding itself, gathered by report() and given by tests.
@@ -59,6 +64,9 @@ void report_child(void);
 // was used, else closed; EVENT_CLOSE without limit). Takes the report lock (signals are blocked by the
 // caller's guard), then the sink lock; safe in a handler that did not interrupt it.
 void report(const struct finding *f);
+
+// Has this process found anything of severity warning, written or not? Async-signal-safe, no lock.
+bool report_warned(void);
 
 // Would report_summary write something? Async-signal-safe, no lock, no system call.
 bool report_summary_due(void);

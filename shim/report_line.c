@@ -323,6 +323,7 @@ static void fields(struct out *o, const struct finding *f, const struct line_con
     field_number(o, "fd", f->fd);
     field_facts(o, f->facts);
     field_number(o, "age_ms", f->age_ms);
+    if (f->blocked_ms > 0) field_number(o, "blocked_ms", f->blocked_ms);
     if (f->acted) field_name(o, "action", action_name(f->action));
     if (f->acted) field_name(o, "reason", reason_name(f->reason));
     field_threads(o, f->blocked);

@@ -206,18 +206,52 @@ static void unread_cost_tcp(struct line *l, const struct finding *f)
                                            : " and what had not reached it is lost");
 }
 
+// What a drain has come to, where close alone would have reset the connection.
+static void say_drained(struct line *l, const struct drained *d)
+{
+    line_text(l, "; preclose drained ");
+    number_of(l, (uint64_t)d->bytes, "byte");
+    line_text(l, " in ");
+    line_signed(l, d->ms);
+    line_text(l, " ms");
+    switch (d->end) {
+    case DRAIN_FINISHED:
+        line_text(l, " until the peer had finished too, so that it gets no reset and nothing of ours is lost by this close");
+        break;
+    case DRAIN_BROKEN:
+        line_text(l, ", then the peer reset the connection itself");
+        break;
+    case DRAIN_TIME:
+        line_text(l, d->unread ? ", and the peer was still sending: it gets a reset"
+                               : ", and the peer had not finished: if it sends more, that is answered by a reset");
+        break;
+    case DRAIN_BYTES:
+        line_text(l, ", which is as much as it reads, and the peer was still sending: it gets a reset");
+        break;
+    case DRAIN_GONE:
+        line_text(l, ", then its descriptor was closed under it: the peer may get a reset");
+        break;
+    }
+}
+
 static void unread_reset(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)c;
     say_socket(l, f);
-    line_text(l, " closed with ");
-    if (has_unread(f))
-        number_of(l, (uint64_t)f->facts->unread, "byte");
-    else
-        line_text(l, "bytes");
-    line_text(l, " unread");
+    if (f->drained && !has_unread(f)) {
+        line_text(l, " closed while the peer was still sending");
+    } else {
+        line_text(l, " closed with ");
+        if (has_unread(f))
+            number_of(l, (uint64_t)f->facts->unread, "byte");
+        else
+            line_text(l, "bytes");
+        line_text(l, " unread");
+    }
     say_where(l, " by ", &f->closed);
-    if (is_tcp(f))
+    if (f->drained)
+        say_drained(l, f->drained);
+    else if (is_tcp(f))
         unread_cost_tcp(l, f);
     else
         line_text(l, "; the peer gets ECONNRESET where it would have read EOF");
@@ -242,6 +276,25 @@ static void linger_reset(struct line *l, const struct finding *f, const struct l
         line_text(l, " received were never read");
     }
     line_text(l, "; turn SO_LINGER off before close if that is not meant");
+}
+
+static void slow_close(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    const int seconds = f->facts ? f->facts->linger_s : 0;
+    say_socket(l, f);
+    line_text(l, " closed");
+    say_where(l, " by ", &f->closed);
+    line_text(l, is_known(&f->closed) ? ", which blocked for " : ", and that blocked for ");
+    line_signed(l, f->blocked_ms);
+    line_text(l, " ms: SO_LINGER with ");
+    line_signed(l, seconds);
+    line_text(l, " s has it wait until the peer has acknowledged ");
+    if (has_unsent(f)) number_of(l, (uint64_t)f->facts->unsent, "byte");
+    line_text(l, has_unsent(f) ? " and the end of the stream" : "all that was sent");
+    if (f->blocked_ms >= (int64_t)seconds * 1000) line_text(l, ", and that time was over before");
+    line_text(l, "; turn SO_LINGER off, as the kernel delivers what is unsent after close too, or close in a thread that "
+                 "may wait");
 }
 
 static void backlog_reset(struct line *l, const struct finding *f, const struct line_context *c)
@@ -296,6 +349,75 @@ static void retry_loop(struct line *l, const struct finding *f, const struct lin
                  "not eat a core; end the loop on EBADF and EINVAL");
 }
 
+// "a connection 127.0.0.1:80 -> 127.0.0.1:4711 (established, uid 0)"
+static void say_other(struct line *l, const struct diag_socket *s)
+{
+    line_text(l, s->peer.len ? "a connection" : "a socket that is bound and does not listen");
+    say_address(l, s->peer.len ? " " : ", ", &s->local);
+    say_address(l, " -> ", &s->peer);
+}
+
+static void say_whose(struct line *l, const struct in_use *u)
+{
+    if (u->fd >= 0) {
+        line_text(l, " (fd ");
+        line_signed(l, u->fd);
+        line_text(l, " of this process)");
+        return;
+    }
+    line_text(l, u->first.uid == u->uid ? " (of the same user, uid " : " (of another user, uid ");
+    line_unsigned(l, u->first.uid);
+    line_text(l, ")");
+}
+
+// What no process has any more, but the kernel keeps.
+static void say_waiting(struct line *l, const struct in_use *u)
+{
+    line_text(l, u->whole ? "only " : "at least ");
+    if (u->waiting) number_of(l, u->waiting, "connection");
+    if (u->waiting) line_text(l, " in TIME_WAIT");
+    if (u->waiting && u->closing) line_text(l, " and ");
+    if (u->closing) number_of(l, u->closing, "closed connection");
+    if (u->closing) line_text(l, " whose end the peer has not confirmed");
+    line_text(l, u->waiting + u->closing == 1 ? " stands in the way" : " stand in the way");
+    if (u->waiting) line_text(l, " (it lasts 60 s)");
+    line_text(l, u->reuse ? "; SO_REUSEADDR is on here, but was not when they were made: have it on from the first start"
+                          : "; set SO_REUSEADDR before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts "
+                            "for connections that are made from then on");
+}
+
+static void say_in_the_way(struct line *l, const struct in_use *u)
+{
+    if (u->any_port) {
+        line_text(l, "no port is free; widen net.ipv4.ip_local_port_range, or close what is not needed");
+    } else if (u->listeners) {
+        line_text(l, "a listener on");
+        say_address(l, " ", &u->first.local);
+        say_whose(l, u);
+        line_text(l, " stands in the way; end it, or choose another port");
+    } else if (u->others) {
+        say_other(l, &u->first);
+        say_whose(l, u);
+        line_text(l, " stands in the way; close it first, or set SO_REUSEADDR before bind on both sides");
+    } else if (u->waiting || u->closing) {
+        say_waiting(l, u);
+    } else {
+        line_text(l, u->known ? "what stood in the way cannot be seen: it is bound and does not listen, or is gone by now"
+                              : "the kernel does not tell what stands in the way");
+        line_text(l, "; look with ss -tanp");
+    }
+}
+
+static void address_in_use(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    say_socket(l, f);
+    line_text(l, " could not be bound");
+    say_where(l, " by ", &f->used);
+    line_text(l, " (EADDRINUSE): ");
+    if (f->in_use) say_in_the_way(l, f->in_use);
+}
+
 static void closed(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)c;
@@ -303,7 +425,7 @@ static void closed(struct line *l, const struct finding *f, const struct line_co
         [ACTION_NONE] = "; nothing was done first",
         [ACTION_SHUTDOWN] = "; shut down first",
         [ACTION_ABORT] = "; aborted first, so that the peer gets no EOF",
-        [ACTION_DRAIN] = "; drained first",
+        [ACTION_DRAIN] = "; drained, so that the peer gets no reset",
     };
     say_socket(l, f);
     line_text(l, " closed");
@@ -352,9 +474,11 @@ static void (*const sentences[EVENT_COUNT])(struct line *, const struct finding 
     [EVENT_UNREAD_RESET] = unread_reset,
     [EVENT_LINGER_RESET] = linger_reset,
     [EVENT_BACKLOG_RESET] = backlog_reset,
+    [EVENT_SLOW_CLOSE] = slow_close,
     [EVENT_DOUBLE_CLOSE] = double_close,
     [EVENT_USE_AFTER_CLOSE] = use_after_close,
     [EVENT_RETRY_LOOP] = retry_loop,
+    [EVENT_ADDRESS_IN_USE] = address_in_use,
     [EVENT_CLOSE] = closed,
     [EVENT_SUMMARY] = summary,
 };

@@ -9,8 +9,22 @@
 #define PREFIX "PRECLOSE_"
 #define PREFIX_LENGTH (sizeof PREFIX - 1)
 #define COMM_LENGTH 15 // TASK_COMM_LEN without its NUL
+#define DRAIN_MS 1000
+#define DRAIN_MS_MAX 60000
+#define KEEPALIVE_SECONDS_MAX 32767 // MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL (include/net/tcp.h)
+#define KEEPALIVE_COUNT_MAX 127     // MAX_TCP_KEEPCNT
 
-enum how { HOW_CHOICE, HOW_NUMBER, HOW_RANGE, HOW_LOG, HOW_GLOBS, HOW_LATER };
+enum how {
+    HOW_CHOICE,    // one of the alternatives
+    HOW_NUMBER,    // any unsigned
+    HOW_RANGE,     // an unsigned between the ends that values names: "0 to 255"
+    HOW_DURATION,  // milliseconds, 64 bits
+    HOW_UNREAD,    // a choice, or drain:MS
+    HOW_KEEPALIVE, // off, or three numbers
+    HOW_LOG,
+    HOW_GLOBS,
+    HOW_LATER,
+};
 
 struct setting {
     const char *name; // without PRECLOSE_
@@ -24,29 +38,12 @@ static const struct setting table[] = {
 #define SETTING(name, how, field, values, fallback, meaning) \
     {#name, HOW_##how, offsetof(struct settings, field), values, fallback},
 #define LATER(name, values, fallback, meaning) {#name, HOW_LATER, 0, values, fallback},
-#define LATER_VALUE(name, glob)
 #include "settings.def"
 #undef SETTING
 #undef LATER
-#undef LATER_VALUE
 };
 
-static const struct {
-    const char *name, *glob;
-} later_values[] = {
-#define SETTING(name, how, field, values, fallback, meaning)
-#define LATER(name, values, fallback, meaning)
-#define LATER_VALUE(name, glob) {#name, glob},
-#include "settings.def"
-#undef SETTING
-#undef LATER
-#undef LATER_VALUE
-};
-
-enum {
-    SETTINGS = sizeof table / sizeof table[0],
-    LATER_VALUES = sizeof later_values / sizeof later_values[0],
-};
+enum { SETTINGS = sizeof table / sizeof table[0] };
 _Static_assert(SETTINGS <= 32, "settings_read notes those it has seen in 32 bits");
 
 // A pattern or part of one: [at, end).
@@ -232,6 +229,47 @@ static bool set_range(struct settings *s, const struct setting *setting, const c
     return true;
 }
 
+static bool set_duration(struct settings *s, const struct setting *setting, const char *value, int pid)
+{
+    (void)pid;
+    int64_t ms = settings_duration(value);
+    if (ms < 0) return false;
+    memcpy((char *)s + setting->offset, &ms, sizeof ms);
+    return true;
+}
+
+static bool set_unread(struct settings *s, const struct setting *setting, const char *value, int pid)
+{
+    (void)pid;
+    static const char drain[] = "drain:";
+    uint64_t ms = DRAIN_MS;
+    const char *end;
+    int index = choice(setting->values, value);
+    if (strncmp(value, drain, sizeof drain - 1) == 0 &&
+        parse_number(value + sizeof drain - 1, DRAIN_MS_MAX, &ms, &end) && !*end)
+        index = UNREAD_DRAIN;
+    if (index < 0 || index > UNREAD_DRAIN) return false;
+    store(s, setting, (unsigned)index);
+    s->drain_ms = (unsigned)ms;
+    return true;
+}
+
+static bool set_keepalive(struct settings *s, const struct setting *setting, const char *value, int pid)
+{
+    (void)pid;
+    uint64_t idle = 0, interval = 0, count = 0;
+    const char *end;
+    if (strcmp(value, "off") != 0) {
+        if (!parse_number(value, KEEPALIVE_SECONDS_MAX, &idle, &end) || *end != ',' ||
+            !parse_number(end + 1, KEEPALIVE_SECONDS_MAX, &interval, &end) || *end != ',' ||
+            !parse_number(end + 1, KEEPALIVE_COUNT_MAX, &count, &end) || *end || !idle || !interval || !count)
+            return false;
+    }
+    const struct keepalive k = {(unsigned)idle, (unsigned)interval, (unsigned)count};
+    memcpy((char *)s + setting->offset, &k, sizeof k);
+    return true;
+}
+
 static bool set_log(struct settings *s, const struct setting *setting, const char *value, int pid)
 {
     int index = choice(setting->values, value);
@@ -270,8 +308,9 @@ static bool set_nothing(struct settings *s, const struct setting *setting, const
 }
 
 static bool (*const set[])(struct settings *, const struct setting *, const char *value, int pid) = {
-    [HOW_CHOICE] = set_choice, [HOW_NUMBER] = set_number, [HOW_RANGE] = set_range,
-    [HOW_LOG] = set_log,       [HOW_GLOBS] = set_globs,   [HOW_LATER] = set_nothing,
+    [HOW_CHOICE] = set_choice,       [HOW_NUMBER] = set_number, [HOW_RANGE] = set_range,
+    [HOW_DURATION] = set_duration,   [HOW_UNREAD] = set_unread, [HOW_KEEPALIVE] = set_keepalive,
+    [HOW_LOG] = set_log,             [HOW_GLOBS] = set_globs,   [HOW_LATER] = set_nothing,
 };
 
 // A complaint begins with the variable as it was set, shortened.
@@ -294,17 +333,6 @@ static void say_values(struct line *l, const char *values)
     }
 }
 
-static bool is_later_value(const struct setting *setting, const char *value)
-{
-    for (unsigned i = 0; i < LATER_VALUES; i++) {
-        const char *glob = later_values[i].glob;
-        if (strcmp(later_values[i].name, setting->name) == 0 &&
-            glob_match((struct glob){glob, glob + strlen(glob)}, value))
-            return true;
-    }
-    return false;
-}
-
 static void complain_value(struct line *l, const struct setting *setting, const char *value)
 {
     begin_complaint(l, setting->name, strlen(setting->name), value);
@@ -312,7 +340,6 @@ static void complain_value(struct line *l, const struct setting *setting, const 
         line_text(l, "not in this version of preclose; ignored");
         return;
     }
-    if (is_later_value(setting, value)) line_text(l, "not in this version of preclose; ");
     say_values(l, setting->values);
     line_text(l, "; using ");
     line_text(l, setting->fallback);

@@ -6,26 +6,40 @@
 #include <stdint.h>
 
 enum act_when { ACT_ALWAYS, ACT_BLOCKED, ACT_NEVER };
-enum unread_how { UNREAD_SHUTDOWN, UNREAD_RESET };
+enum unread_how { UNREAD_SHUTDOWN, UNREAD_RESET, UNREAD_DRAIN };
 enum log_kind { LOG_STDERR, LOG_NONE, LOG_FILE };
 enum format { FORMAT_TEXT, FORMAT_JSON };
 enum level { LEVEL_WARNING, LEVEL_NOTICE, LEVEL_INFO }; // a finding is written if its level <= the setting
 enum report_when { REPORT_AUTO, REPORT_ALWAYS, REPORT_NEVER };
+enum sigpipe_how { SIGPIPE_DEFAULT, SIGPIPE_IGNORE };
 
 #define LOG_PATH_MAX 1024
 #define ONLY_MAX 256
 
+// TCP keepalive (tcp(7)); idle 0: off.
+struct keepalive {
+    unsigned idle, interval; // seconds
+    unsigned count;          // of probes
+};
+
 struct settings {
     enum act_when shutdown;
     enum unread_how unread;
+    unsigned drain_ms; // UNREAD_DRAIN: at most
     enum log_kind log;
     char log_path[LOG_PATH_MAX]; // LOG_FILE: with %p replaced by the pid
     enum format format;
     enum level level;
     enum report_when report;
-    unsigned stack;      // frames, 0 to 32
-    unsigned rate;       // lines a minute per event and place; 0 = no limit
-    char only[ONLY_MAX]; // globs separated by ','
+    int64_t slow_close_ms; // 0 = off
+    unsigned stack;        // frames, 0 to 32
+    unsigned rate;         // lines a minute per event and place; 0 = no limit
+    unsigned exit_code;    // 0 = the program's own
+    char only[ONLY_MAX];   // globs separated by ','
+    enum sigpipe_how sigpipe;
+    unsigned reuseaddr; // 0 or 1
+    struct keepalive keepalive;
+    int64_t recv_timeout_ms; // 0 = off
 };
 
 // Told once for each thing wrong in the environment: one line without newline, e.g.

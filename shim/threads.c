@@ -210,7 +210,10 @@ static void add(const struct search *s, unsigned tid, const struct call_row *row
         task_name(s->tasks, tid, t->name);
     }
     b->n++;
-    if (!row->sending) return;
+    if (!row->sending) {
+        b->waiting = true;
+        return;
+    }
     b->sending = true;
     if (!row->flags || !(w->arg[row->flags] & MSG_NOSIGNAL)) b->sigpipe = true;
 }

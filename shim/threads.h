@@ -20,6 +20,7 @@ struct blocked_thread {
 struct blocked {
     bool known;   // false: the scan could not be made or was not finished; n is then a lower bound
     bool sending; // at least one is blocked sending
+    bool waiting; // at least one is blocked otherwise: receiving, accepting, connecting, polling
     bool sigpipe; // at least one of these would get SIGPIPE with an EPIPE: it did not say MSG_NOSIGNAL
     unsigned n;   // how many threads are blocked on the descriptor
     unsigned running; // other threads that ran when they were looked at: in which call, the kernel does not show

@@ -19,6 +19,7 @@ import test_epoll         # noqa: E402,F401
 import test_abort         # noqa: E402,F401
 import test_findings      # noqa: E402,F401
 import test_settings      # noqa: E402,F401
+import test_cures         # noqa: E402,F401
 import test_random        # noqa: E402,F401
 import test_programs      # noqa: E402,F401
 import test_places        # noqa: E402,F401

@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <pty.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -36,6 +37,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -62,6 +64,8 @@
 #include "victim/states.c"
 
 #include "victim/misuse.c"
+
+#include "victim/cures.c"
 
 static const struct scenario {
     const char *name;
@@ -100,6 +104,15 @@ static const struct scenario {
     {"place", scenario_place},
     {"facts", scenario_facts},
     {"files", scenario_files},
+    {"drain", scenario_drain},
+    {"drain-many", scenario_drain_many},
+    {"drain-handler", scenario_drain_handler},
+    {"drain-fork", scenario_drain_fork},
+    {"slow", scenario_slow},
+    {"bind", scenario_bind},
+    {"options", scenario_options},
+    {"sigpipe", scenario_sigpipe},
+    {"leave", scenario_leave},
     {"none", scenario_none},
     {"preload", scenario_preload},
 };

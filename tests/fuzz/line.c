@@ -49,6 +49,7 @@ static void take_facts(struct input *in, struct facts *f)
     f->listening = bits & 1;
     f->linger_reset = bits & 2;
     f->peer_gone = bits & 4;
+    f->linger_s = (int)take_number(in, take_below(in, 5));
     f->unread = take_count(in);
     f->unsent = take_count(in);
     f->backlog = take_count(in);
@@ -61,6 +62,34 @@ static void take_place(struct input *in, struct place *p)
     p->pc = take_below(in, 3) ? (uintptr_t)take_number(in, 8) : 0;
     p->tid = (pid_t)take_number(in, take_below(in, 5));
     p->call = (enum call)take_below(in, CALL_SETSOCKOPT + 1);
+}
+
+static void take_drained(struct input *in, struct drained *d)
+{
+    memset(d, 0, sizeof *d);
+    d->end = (enum drain_end)take_below(in, DRAIN_GONE + 1);
+    d->bytes = take_count(in);
+    d->ms = take_count(in);
+    d->unread = take(in) & 1;
+}
+
+static void take_in_use(struct input *in, struct in_use *u)
+{
+    memset(u, 0, sizeof *u);
+    uint8_t bits = take(in);
+    u->known = bits & 1;
+    u->whole = bits & 2;
+    u->any_port = bits & 4;
+    u->reuse = bits & 8;
+    u->uid = bits & 16;
+    u->listeners = bits & 32;
+    u->others = bits & 64;
+    u->waiting = (unsigned)take_number(in, take_below(in, 5));
+    u->closing = (unsigned)take_number(in, take_below(in, 5));
+    u->fd = (int)take_count(in);
+    u->first.uid = (uint32_t)take_number(in, take_below(in, 5));
+    take_address(in, &u->first.local);
+    take_address(in, &u->first.peer);
 }
 
 static void take_blocked(struct input *in, struct blocked *b)
@@ -170,6 +199,7 @@ static void check_json(const char *line, size_t n, const struct finding *f, cons
     same_number(line, end, "pid", c->pid);
     same_number(line, end, "fd", f->fd);
     same_number(line, end, "age_ms", f->age_ms);
+    same_number(line, end, "blocked_ms", f->blocked_ms > 0 ? f->blocked_ms : UNKNOWN);
     same_string(line, end, "comm", c->comm);
     same_string(line, end, "event", event_name(f->event));
     if (!*json_get(line, end, "time") || !*json_get(line, end, "event") || !*json_get(line, end, "text"))
@@ -205,6 +235,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = {data, size};
     struct facts facts;
     struct blocked blocked;
+    struct drained drained;
+    struct in_use in_use;
     uint64_t counts[EVENT_COUNT];
     char comm[16];
     uint8_t bits = take(&in);
@@ -216,7 +248,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         .acted = bits & 1,
                         .deadly = bits & 2,
                         .holder = (int)take_count(&in),
-                        .age_ms = take_count(&in)};
+                        .age_ms = take_count(&in),
+                        .blocked_ms = take_count(&in)};
     struct line_context c = {.time_us = take_count(&in),
                              .pid = (int)take_count(&in),
                              .comm = comm,
@@ -228,6 +261,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     take_place(&in, &f.closed);
     take_place(&in, &f.used);
     take_blocked(&in, &blocked);
+    take_drained(&in, &drained);
+    take_in_use(&in, &in_use);
+    if (in_use.any_port || take_below(&in, 2)) f.in_use = &in_use;
+    if (drained.unread || take_below(&in, 2)) f.drained = &drained;
     for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = (uint64_t)take_count(&in);
     for (unsigned i = 0; i < 4; i++) take_name(&in, names[i]);
     size_t wanted = take_number(&in, 2) % sizeof place_text;

@@ -15,7 +15,7 @@ enum { VARIABLES = 24, PID = 4711 };
 // needs a function here, named after it.
 typedef bool reader(const char *value, const char *values, void *field);
 
-static reader want_CHOICE, want_NUMBER, want_LOG, want_GLOBS;
+static reader want_CHOICE, want_NUMBER, want_RANGE, want_DURATION, want_UNREAD, want_KEEPALIVE, want_LOG, want_GLOBS;
 
 // Every name of the manual; read is NULL for one that this version does not have.
 static const struct {
@@ -27,7 +27,6 @@ static const struct {
 #define SETTING(name, how, field, values, fallback, meaning) \
     {#name, want_##how, offsetof(struct settings, field), values, fallback},
 #define LATER(name, values, fallback, meaning) {#name, NULL, 0, values, fallback},
-#define LATER_VALUE(name, glob)
 #include "settings.def"
 };
 enum { NAMES = sizeof names / sizeof *names };
@@ -98,6 +97,72 @@ static bool want_NUMBER(const char *value, const char *values, void *field)
     return memcpy(field, &number, sizeof number), true;
 }
 
+static bool want_RANGE(const char *value, const char *values, void *field)
+{
+    unsigned low, high, number;
+    if (sscanf(values, "%u to %u", &low, &high) != 2) wrong("not a range: %s", values);
+    if (!want_NUMBER(value, values, &number) || number < low || number > high) return false;
+    return memcpy(field, &number, sizeof number), true;
+}
+
+// -1: not a duration.
+static int64_t milliseconds(const char *text)
+{
+    int64_t ms = -1;
+    size_t digits = strspn(text, "0123456789");
+    const char *unit = text + digits;
+    __extension__ unsigned __int128 value = 0;
+    for (size_t i = 0; i < digits; i++)
+        if (value <= INT64_MAX) value = value * 10 + (unsigned)(text[i] - '0');
+    unsigned factor = !strcmp(unit, "ms")  ? 1
+                      : !strcmp(unit, "s") ? 1000
+                      : !strcmp(unit, "m") ? 60000
+                      : !strcmp(unit, "h") ? 3600000
+                                           : 0;
+    if (digits && factor && value * factor <= INT64_MAX) ms = (int64_t)(value * factor);
+    return digits && !*unit && value == 0 ? 0 : ms;
+}
+
+static bool want_DURATION(const char *value, const char *values, void *field)
+{
+    (void)values;
+    int64_t ms = milliseconds(value);
+    return ms >= 0 && memcpy(field, &ms, sizeof ms);
+}
+
+static bool want_UNREAD(const char *value, const char *values, void *field)
+{
+    struct settings *s = (struct settings *)((char *)field - offsetof(struct settings, unread));
+    unsigned ms = 1000;
+    bool with = strncmp(value, "drain:", 6) == 0;
+    if (with && (!want_NUMBER(value + 6, values, &ms) || ms > 60000)) return false;
+    if (!want_CHOICE(with ? "drain" : value, "shutdown|reset|drain", field)) return false;
+    s->drain_ms = ms;
+    return true;
+}
+
+static bool want_KEEPALIVE(const char *value, const char *values, void *field)
+{
+    unsigned n[3] = {0};
+    char list[64];
+    if (strcmp(value, "off") == 0) return memcpy(field, n, sizeof n), true;
+    if (strlen(value) >= sizeof list) { // zeroes before a number
+        unsigned long long a, b, c;
+        int end = 0;
+        if (strspn(value, "0123456789,") != strlen(value) || value[0] == ',' || strstr(value, ",,")) return false;
+        if (sscanf(value, "%llu,%llu,%llu%n", &a, &b, &c, &end) != 3 || value[end]) return false;
+        if (!a || !b || !c || a > 32767 || b > 32767 || c > 127) return false;
+        n[0] = (unsigned)a, n[1] = (unsigned)b, n[2] = (unsigned)c;
+        return memcpy(field, n, sizeof n), true;
+    }
+    char *at = strcpy(list, value);
+    for (int i = 0; i < 3; i++) {
+        char *word = strsep(&at, ",");
+        if (!word || !want_NUMBER(word, values, &n[i]) || !n[i] || n[i] > (i < 2 ? 32767u : 127u)) return false;
+    }
+    return !at && memcpy(field, n, sizeof n);
+}
+
 static bool want_LOG(const char *value, const char *values, void *field)
 {
     struct settings *s = (struct settings *)((char *)field - offsetof(struct settings, log));
@@ -152,12 +217,18 @@ static unsigned expect(char *const *env, struct settings *s)
     return bad;
 }
 
+static size_t size_of(reader *read)
+{
+    return read == want_DURATION ? sizeof(int64_t) : read == want_KEEPALIVE ? sizeof(struct keepalive) : sizeof(unsigned);
+}
+
 static void compare(const struct settings *s, const struct settings *w)
 {
     for (unsigned i = 0; i < NAMES; i++)
         if (names[i].read && names[i].read != want_GLOBS &&
-            memcmp((const char *)s + names[i].offset, (const char *)w + names[i].offset, sizeof(unsigned)))
+            memcmp((const char *)s + names[i].offset, (const char *)w + names[i].offset, size_of(names[i].read)))
             wrong("%s is not what the manual says", names[i].name);
+    if (s->drain_ms != w->drain_ms) wrong("drain_ms is %u, not %u", s->drain_ms, w->drain_ms);
     if (!memchr(s->only, '\0', sizeof s->only) || strcmp(s->only, w->only)) wrong("only is not as given");
     if (s->log == LOG_FILE &&
         (!memchr(s->log_path, '\0', sizeof s->log_path) || strcmp(s->log_path, w->log_path)))
@@ -182,19 +253,7 @@ static void duration(struct input *in)
     size_t n = take_bytes(in, text, sizeof text - 1);
     text[n] = '\0';
     copy = strdup(text);
-    int64_t is = settings_duration(copy), ms = -1;
-    size_t digits = strspn(text, "0123456789");
-    const char *unit = text + digits;
-    __extension__ unsigned __int128 value = 0;
-    for (size_t i = 0; i < digits; i++)
-        if (value <= INT64_MAX) value = value * 10 + (unsigned)(text[i] - '0');
-    unsigned factor = !strcmp(unit, "ms")  ? 1
-                      : !strcmp(unit, "s") ? 1000
-                      : !strcmp(unit, "m") ? 60000
-                      : !strcmp(unit, "h") ? 3600000
-                                           : 0;
-    if (digits && factor && value * factor <= INT64_MAX) ms = (int64_t)(value * factor);
-    if (digits && !*unit && value == 0) ms = 0;
+    int64_t is = settings_duration(copy), ms = milliseconds(copy);
     if (is != ms) wrong("duration %s is %lld, not %lld", text, (long long)is, (long long)ms);
     free(copy);
 }

@@ -247,10 +247,11 @@ static void judge(struct input *in, int fd, struct retired *r)
     uint8_t bits = take(in);
     int o = fd_table[fd].object;
     struct settings set = {.shutdown = (enum act_when)(bits % 3),
-                           .unread = bits & 4 ? UNREAD_RESET : UNREAD_SHUTDOWN};
+                           .unread = (enum unread_how)(bits & 4 ? 1 + take_below(in, 2) : 0)};
     struct facts f = {.kind = r->kind,
                       .state = TCP_STATE_ESTABLISHED,
                       .unread = bits & 8 ? 3 : 0,
+                      .busy_ms = bits & 8 ? 0 : 100,
                       .linger_reset = bits & 16};
     bool alone = o >= 0 && held_here(o) == 1 && !held_elsewhere(o);
     // A proof sees processes, not messages in flight.
@@ -265,7 +266,8 @@ static void judge(struct input *in, int fd, struct retired *r)
                           .stale = cookie_of(o) != r->cookie || !cookie_of(o),
                           .blocked_known = true,
                           .blocked = bits & 32 ? 1 : 0,
-                          .blocked_sending = bits & 64};
+                          .blocked_sending = bits & 64,
+                          .blocked_waiting = (bits & 96) == 32};
     struct verdict v;
     if (decide_wants_proof(&s, &set) && bits & 128) {
         r->forks = track_forks();

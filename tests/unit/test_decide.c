@@ -108,6 +108,52 @@ static const struct row rows[] = {
     {"unread", {ESTABLISHED, .unread = 3}, {CALM}, .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
     {"unread, reset wanted", {ESTABLISHED, .unread = 3}, {CALM}, .unread = UNREAD_RESET,
      .action = ACTION_ABORT, .findings = BIT(UNREAD_RESET)},
+    {"unread, to be drained", {ESTABLISHED, .unread = 3}, {CALM}, .unread = UNREAD_DRAIN, .action = ACTION_DRAIN,
+     .findings = BIT(UNREAD_RESET)},
+    {"unread, to be drained, threads not looked at", {ESTABLISHED, .unread = 3}, {.blocked_known = false},
+     .unread = UNREAD_DRAIN, .action = ACTION_DRAIN, .findings = BIT(UNREAD_RESET)},
+    {"unread, to be drained, with a sender", {ESTABLISHED, .unread = 3},
+     {CALM, .blocked = 1, .blocked_sending = true}, .unread = UNREAD_DRAIN, .action = ACTION_DRAIN,
+     .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
+    {"unread, to be drained, with a sender that would die", {ESTABLISHED, .unread = 3},
+     {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .unread = UNREAD_DRAIN,
+     .reason = REASON_NONE, .findings = BIT(LEFT_BLOCKED)},
+    {"unread, to be drained, with a thread that waits for more", {ESTABLISHED, .unread = 3},
+     {CALM, .blocked = 1, .blocked_waiting = true}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN,
+     .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
+    {"unread, to be drained, no descriptor for it", {ESTABLISHED, .unread = 3}, {CALM, .undrained = true},
+     .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
+    {"unread, to be drained, and the program reads no more", {ESTABLISHED, .unread = 3},
+     {CALM, .flags = SOCK_SHUT_RD}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN,
+     .findings = BIT(UNREAD_RESET)},
+    {"unread, to be drained, reset on purpose", {ESTABLISHED, .unread = 3, .linger_reset = true}, {CALM},
+     .unread = UNREAD_DRAIN, .action = ACTION_ABORT, .findings = BIT(LINGER_RESET)},
+    {"unread, to be drained, shared", {ESTABLISHED, .unread = 3}, {CALM, .share = SHARE_FORK},
+     .unread = UNREAD_DRAIN, .reason = REASON_SHARED},
+    {"unread, to be drained, held twice", {ESTABLISHED, .unread = 3}, {CALM, .others = 1},
+     .unread = UNREAD_DRAIN, .reason = REASON_DUPLICATED},
+    {"unread, to be drained, never", {ESTABLISHED, .unread = 3}, {CALM}, .when = ACT_NEVER,
+     .unread = UNREAD_DRAIN, .reason = REASON_SETTING, .findings = BIT(UNREAD_RESET)},
+    {"unread in CLOSE_WAIT, to be drained", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 3}, {CALM},
+     .unread = UNREAD_DRAIN, .action = ACTION_DRAIN, .findings = BIT(UNREAD_RESET)},
+    {"unread on a unix stream, to be drained", {.kind = KIND_UNIX_STREAM, .unread = 3}, {CALM},
+     .unread = UNREAD_DRAIN, .action = ACTION_DRAIN, .findings = BIT(UNREAD_RESET)},
+    {"unread packets are not a stream", {.kind = KIND_UNIX_SEQPACKET, .unread = 3}, {CALM},
+     .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
+    {"unread datagrams, to be drained", {.kind = KIND_UDP, .unread = 3}, {CALM}, .unread = UNREAD_DRAIN,
+     .action = ACTION_SHUTDOWN},
+    {"nothing unread, to be drained", {ESTABLISHED}, {CALM}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN},
+    {"perhaps more is coming", {ESTABLISHED, .busy_ms = 100}, {CALM}, .unread = UNREAD_DRAIN,
+     .action = ACTION_DRAIN},
+    {"perhaps more is coming, threads not looked at", {ESTABLISHED, .busy_ms = 100}, {.blocked_known = false},
+     .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN},
+    {"perhaps more is coming, and a thread waits for it", {ESTABLISHED, .busy_ms = 100},
+     {CALM, .blocked = 1, .blocked_waiting = true}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN,
+     .findings = BIT(BLOCKED_THREADS)},
+    {"more has come", {ESTABLISHED, .busy_ms = 100}, {CALM, .late = LATE_BYTES}, .unread = UNREAD_DRAIN,
+     .action = ACTION_DRAIN, .findings = BIT(UNREAD_RESET)},
+    {"nothing has come", {ESTABLISHED, .busy_ms = 100}, {CALM, .late = LATE_NOTHING}, .unread = UNREAD_DRAIN,
+     .action = ACTION_SHUTDOWN},
     {"unread in CLOSE_WAIT", {.kind = KIND_TCP6, .state = TCP_STATE_CLOSE_WAIT, .unread = 3}, {CALM},
      .action = ACTION_SHUTDOWN, .findings = BIT(UNREAD_RESET)},
     {"unread after the peer's reset", {.kind = KIND_TCP, .state = TCP_STATE_CLOSED, .unread = 3}, {CALM},
@@ -219,6 +265,37 @@ static void threads_are_worth_a_look(void **state)
     assert_int_equal(decide_wants_threads(&linger, &always), WANT_ACTION);
 }
 
+static void drains_depend_on_threads(void **state)
+{
+    (void)state;
+    struct settings drain = {.unread = UNREAD_DRAIN};
+    struct facts unread = {ESTABLISHED, .unread = 3}, none = {ESTABLISHED};
+    struct situation s = {.facts = &unread, CALM};
+    assert_int_equal(decide_wants_threads(&s, &drain), WANT_ACTION);
+    s.facts = &none;
+    assert_int_equal(decide_wants_threads(&s, &drain), WANT_FINDING);
+}
+
+static void only_a_close_that_lingers_is_timed(void **state)
+{
+    (void)state;
+    struct settings on = {.slow_close_ms = 1}, off = {.slow_close_ms = 0};
+    struct facts lingers = {ESTABLISHED, .linger_s = 1}, does_not = {ESTABLISHED}, udp = {.kind = KIND_UDP, .linger_s = 1};
+    struct situation s = {.facts = &lingers};
+    assert_true(decide_times_close(&s, &on));
+    assert_false(decide_times_close(&s, &off));
+    s.share = SHARE_FORK; // it can still be the last
+    assert_true(decide_times_close(&s, &on));
+    s.others = 1;
+    assert_false(decide_times_close(&s, &on));
+    s = (struct situation){.facts = &lingers, .stale = true};
+    assert_false(decide_times_close(&s, &on));
+    s = (struct situation){.facts = &does_not};
+    assert_false(decide_times_close(&s, &on));
+    s = (struct situation){.facts = &udp};
+    assert_false(decide_times_close(&s, &on));
+}
+
 static void a_proof_is_worth_it_only_for_blocked_threads(void **state)
 {
     (void)state;
@@ -244,6 +321,8 @@ int main(void)
         cmocka_unit_test(a_sender_may_be_unseen),
         cmocka_unit_test(nothing_is_proven_by_default),
         cmocka_unit_test(threads_are_worth_a_look),
+        cmocka_unit_test(drains_depend_on_threads),
+        cmocka_unit_test(only_a_close_that_lingers_is_timed),
         cmocka_unit_test(a_proof_is_worth_it_only_for_blocked_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

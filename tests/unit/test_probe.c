@@ -203,6 +203,62 @@ static void close_resets_for_what_is_unread(void **state)
     }
 }
 
+static void lingering_is_told_from_a_reset(void **state)
+{
+    (void)state;
+    static const struct {
+        struct linger linger;
+        bool reset;
+        int seconds;
+    } rows[] = {{{0, 0}, false, 0}, {{0, 5}, false, 0}, {{1, 0}, true, 0}, {{1, 5}, false, 5}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int peer, ours;
+        struct facts f;
+        pair(0, &peer, &ours);
+        setsockopt(ours, SOL_SOCKET, SO_LINGER, &rows[i].linger, sizeof rows[i].linger);
+        probe_facts(ours, KIND_TCP, probe_cookie(ours), &f);
+        assert_int_equal(f.linger_reset, rows[i].reset);
+        assert_int_equal(f.linger_s, rows[i].seconds);
+        close(ours);
+        close(peer);
+    }
+}
+
+// Only where both have sent, and the peer has not ended its side, may more be on its way; and only a blocking socket is
+// asked for.
+static void a_busy_peer_is_one_that_asked_and_was_answered(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        bool busy;
+    } rows[] = {{"", false},   {"r", false},   {"a", false},   {"ra", true},   {"raW", true},
+                {"raf", false}, {"raN", false}, {"raD", true}, {"rafW", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int peer, ours;
+        char byte;
+        pair(0, &peer, &ours);
+        for (const char *s = rows[i].what; *s; s++) {
+            if (*s == 'r') assert_true(send(peer, "r", 1, 0) == 1 && recv(ours, &byte, 1, 0) == 1);
+            if (*s == 'a') assert_true(send(ours, "a", 1, 0) == 1 && recv(peer, &byte, 1, 0) == 1);
+            if (*s == 'f') assert_true(shutdown(peer, SHUT_WR) == 0 && recv(ours, &byte, 1, 0) == 0);
+            if (*s == 'W') assert_int_equal(shutdown(ours, SHUT_WR), 0);
+            if (*s == 'D') assert_int_equal(shutdown(ours, SHUT_RD), 0);
+            if (*s == 'N') assert_int_equal(fcntl(ours, F_SETFL, O_NONBLOCK), 0);
+        }
+        int ms = probe_busy(ours);
+        if ((ms > 0) != rows[i].busy || (ms && (ms < 100 || ms > 1000))) fail_msg("\"%s\": %d", rows[i].what, ms);
+        close(ours);
+        close(peer);
+    }
+    int sv[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+    assert_int_equal(probe_busy(sv[0]), 0);
+    close(sv[0]);
+    close(sv[1]);
+    assert_int_equal(probe_busy(-1), 0);
+}
+
 static int64_t queued(int fd)
 {
     int n = 0;
@@ -533,6 +589,8 @@ int main(void)
         cmocka_unit_test(a_unix_peer_gets_econnreset),
         cmocka_unit_test(listeners_count_their_backlog),
         cmocka_unit_test(mptcp_has_no_byte_at_the_end),
+        cmocka_unit_test(lingering_is_told_from_a_reset),
+        cmocka_unit_test(a_busy_peer_is_one_that_asked_and_was_answered),
         cmocka_unit_test(datagrams_show_the_next_one),
         cmocka_unit_test(kinds_by_family_type_and_protocol),
         cmocka_unit_test(kinds_that_wake),

@@ -138,12 +138,67 @@ static const struct blocked crowd = {
                                         {5, "t", "poll"}, {6, "t", "poll"}, {7, "t", "poll"},
                                         {8, "t", "poll"}}};
 
+// A port whose holders a bind has met.
+#define PORT_80 {.len = sizeof(struct sockaddr_in), .u.in = {.sin_family = AF_INET, .sin_port = 80 << 8}}
+#define PORT_90 {.len = sizeof(struct sockaddr_in), .u.in = {.sin_family = AF_INET, .sin_port = 90 << 8}}
+#define IN_USE .known = true, .whole = true, .fd = -1
+#define BIND .event = EVENT_ADDRESS_IN_USE, .used = USED(BIND)
+#define NOT_BOUND "fd 7 tcp 127.0.0.1:80 could not be bound by bind at 0x30 (EADDRINUSE): "
+
+static const struct drained finished = {.end = DRAIN_FINISHED, .bytes = 900, .ms = 12};
+static const struct drained broken = {.end = DRAIN_BROKEN, .bytes = 1};
+static const struct drained too_long = {.end = DRAIN_TIME, .bytes = 3, .ms = 1000};
+static const struct drained still = {.end = DRAIN_TIME, .bytes = 3, .ms = 1000, .unread = true};
+static const struct drained too_much = {.end = DRAIN_BYTES, .bytes = DRAIN_BYTES_MAX, .ms = 70, .unread = true};
+static const struct drained gone = {.end = DRAIN_GONE, .ms = 5};
+
+static const struct in_use listened = {IN_USE, .listeners = 1, .uid = 5, .first = {.uid = 33, .local = PORT_80}};
+static const struct in_use own = {
+    .known = true, .whole = true, .fd = 9, .listeners = 1, .first = {.local = PORT_80}};
+static const struct in_use connected = {
+    IN_USE, .others = 2, .uid = 33, .first = {.uid = 33, .local = PORT_80, .peer = PORT_90}};
+static const struct in_use bound = {IN_USE, .others = 1, .first = {.local = PORT_80}};
+static const struct in_use waiting = {IN_USE, .waiting = 1};
+static const struct in_use crowded = {.known = true, .fd = -1, .waiting = 900, .closing = 2, .reuse = true};
+static const struct in_use closing = {IN_USE, .closing = 2};
+static const struct in_use unseen = {IN_USE};
+static const struct in_use untold = {.fd = -1};
+static const struct in_use no_port = {IN_USE, .any_port = true};
+
 static const struct {
     const char *what;
     struct facts facts;
     struct finding f;
     const char *sentence;
 } sentences[] = {
+    {"in use by a listener", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &listened},
+     NOT_BOUND "a listener on 0.0.0.0:80 (of another user, uid 33) stands in the way; end it, or choose another "
+     "port"},
+    {"in use by a listener of our own", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &own},
+     NOT_BOUND "a listener on 0.0.0.0:80 (fd 9 of this process) stands in the way; end it, or choose another port"},
+    {"in use by connections", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &connected},
+     NOT_BOUND "a connection 0.0.0.0:80 -> 0.0.0.0:90 (of the same user, uid 33) stands in the way; close it first, "
+     "or set SO_REUSEADDR before bind on both sides"},
+    {"in use by a bound socket", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &bound},
+     NOT_BOUND "a socket that is bound and does not listen, 0.0.0.0:80 (of the same user, uid 0) stands in the way; "
+     "close it first, or set SO_REUSEADDR before bind on both sides"},
+    {"in use by TIME_WAIT", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &waiting},
+     NOT_BOUND "only 1 connection in TIME_WAIT stands in the way (it lasts 60 s); set SO_REUSEADDR before bind, in "
+     "the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+    {"in use by many", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &crowded},
+     NOT_BOUND "at least 900 connections in TIME_WAIT and 2 closed connections whose end the peer has not "
+     "confirmed stand in the way (it lasts 60 s); SO_REUSEADDR is on here, but was not when they were made: have "
+     "it on from the first start"},
+    {"in use by what is closing", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &closing},
+     NOT_BOUND "only 2 closed connections whose end the peer has not confirmed stand in the way; set SO_REUSEADDR "
+     "before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+    {"in use, unseen", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &unseen},
+     NOT_BOUND "what stood in the way cannot be seen: it is bound and does not listen, or is gone by now; look with "
+     "ss -tanp"},
+    {"in use, untold", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &untold},
+     NOT_BOUND "the kernel does not tell what stands in the way; look with ss -tanp"},
+    {"no port", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &no_port},
+     NOT_BOUND "no port is free; widen net.ipv4.ip_local_port_range, or close what is not needed"},
     {"unread, shut down, all arrived", {TCP, .unread = 3, .unsent = 0},
      {.event = EVENT_UNREAD_RESET, ACTED(SHUTDOWN, NONE), .closed = CLOSED},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread by close at 0x10; preclose shut it "
@@ -177,6 +232,43 @@ static const struct {
      {.event = EVENT_UNREAD_RESET, ACTED(NONE, EPOLL)},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; the peer gets a reset and what "
      "had not reached it is lost; call shutdown(SHUT_WR) and read until EOF before close"},
+    {"unread, drained", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .closed = CLOSED, .drained = &finished, .blocked_ms = 12},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread by close at 0x10; preclose drained 900 bytes "
+     "in 12 ms until the peer had finished too, so that it gets no reset and nothing of ours is lost by this close; "
+     "call shutdown(SHUT_WR) and read until EOF before close"},
+    {"nothing unread, drained", {TCP, .unread = 0, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .drained = &broken},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed while the peer was still sending; preclose drained 1 byte in 0 "
+     "ms, then the peer reset the connection itself; call shutdown(SHUT_WR) and read until EOF before close"},
+    {"unread, drained for too long", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .drained = &too_long},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; preclose drained 3 bytes in 1000 ms, and the "
+     "peer had not finished: if it sends more, that is answered by a reset; call shutdown(SHUT_WR) and read until EOF "
+     "before close"},
+    {"unread, drained for too long, more came", {UNIX, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .drained = &still},
+     "fd 7 unix-stream /run/x -> @y closed with 3 bytes unread; preclose drained 3 bytes in 1000 ms, and the peer was "
+     "still sending: it gets a reset; call shutdown(SHUT_WR) and read until EOF before close"},
+    {"unread, too much to drain", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .drained = &too_much},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; preclose drained 67108864 bytes in 70 ms, "
+     "which is as much as it reads, and the peer was still sending: it gets a reset; call shutdown(SHUT_WR) and read "
+     "until EOF before close"},
+    {"unread, the drain ended", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(DRAIN, NONE), .drained = &gone},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; preclose drained 0 bytes in 5 ms, then its "
+     "descriptor was closed under it: the peer may get a reset; call shutdown(SHUT_WR) and read until EOF before close"},
+    {"a close that lingered", {TCP, .unread = 0, .unsent = 66000, .linger_s = 5},
+     {.event = EVENT_SLOW_CLOSE, ACTED(SHUTDOWN, NONE), .closed = CLOSED, .blocked_ms = 2010},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed by close at 0x10, which blocked for 2010 ms: SO_LINGER with 5 s "
+     "has it wait until the peer has acknowledged 66000 bytes and the end of the stream; turn SO_LINGER off, as the "
+     "kernel delivers what is unsent after close too, or close in a thread that may wait"},
+    {"a close that lingered in vain", {TCP, .unread = 0, .unsent = 0, .linger_s = 1},
+     {.event = EVENT_SLOW_CLOSE, ACTED(NONE, SHARED), .blocked_ms = 1000},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed, and that blocked for 1000 ms: SO_LINGER with 1 s has it wait "
+     "until the peer has acknowledged all that was sent, and that time was over before; turn SO_LINGER off, as the "
+     "kernel delivers what is unsent after close too, or close in a thread that may wait"},
     {"unread on unix", {UNIX, .unread = 3, .unsent = 0},
      {.event = EVENT_UNREAD_RESET, ACTED(SHUTDOWN, NONE)},
      "fd 7 unix-stream /run/x -> @y closed with 3 bytes unread; the peer gets ECONNRESET where it would "
@@ -269,7 +361,7 @@ static void row(unsigned i, struct finding *f, struct facts *facts)
         facts->peer = local("\0y", 2);
     } else if (facts->kind == KIND_TCP) {
         facts->local = ipv4("127.0.0.1", 80);
-        if (!facts->listening) facts->peer = ipv4("127.0.0.1", 4000);
+        if (!facts->listening && f->event != EVENT_ADDRESS_IN_USE) facts->peer = ipv4("127.0.0.1", 4000);
     }
     const bool late = f->event == EVENT_DOUBLE_CLOSE || f->event == EVENT_USE_AFTER_CLOSE;
     f->facts = late || f->fd == UNKNOWN ? NULL : facts;
@@ -324,7 +416,7 @@ static struct finding full_finding(const struct facts *facts)
 {
     return (struct finding){
         .event = EVENT_UNREAD_RESET, .fd = 7, .facts = facts, .blocked = &two, ACTED(NONE, SETTING),
-        .age_ms = 12, .opened = OPENED, .closed = {.pc = 0x10, .tid = getpid(), .call = CALL_DUP2}};
+        .age_ms = 12, .blocked_ms = 34, .opened = OPENED, .closed = {.pc = 0x10, .tid = getpid(), .call = CALL_DUP2}};
 }
 
 static struct facts full_facts(void)
@@ -354,6 +446,7 @@ static void test_fields(void **state)
         {"unsent", "5"},
         {"backlog", "0"},
         {"age_ms", "12"},
+        {"blocked_ms", "34"},
         {"action", "\"none\""},
         {"reason", "\"setting\""},
         {"threads", "[{\"tid\":17,\"name\":\"worker\",\"call\":\"recvfrom\"},"
@@ -372,11 +465,11 @@ static void test_fields(void **state)
     assert_string_equal(json_get(line, line + n, "closed"), closed);
     json_keys(line, line + n, keys, sizeof keys);
     assert_string_equal(keys, "time pid comm level event fd cookie type state local peer unread unsent "
-                              "backlog age_ms action reason threads opened closed text");
+                              "backlog age_ms blocked_ms action reason threads opened closed text");
     n = report_line(line, sizeof line, FORMAT_TEXT, &f, &context);
     assert_true(text_keys(line, n, keys, sizeof keys));
     assert_string_equal(keys, "time pid comm fd cookie type state local peer unread unsent backlog age_ms "
-                              "action reason threads opened.call opened.at closed.call closed.tid "
+                              "blocked_ms action reason threads opened.call opened.at closed.call closed.tid "
                               "closed.thread closed.at");
     assert_non_null(strstr(line, " threads=\"17:worker:recvfrom,18:a b=c:accept4\" opened.call=accept4 "));
 }
@@ -467,7 +560,7 @@ static void check_random(size_t size, const struct finding *f, const struct line
         }
         // Every key is one of ours, in the order of the manual.
         const char *order = "time pid comm level event fd cookie type state local peer unread unsent backlog "
-                            "age_ms action reason threads opened opened.call opened.tid opened.thread "
+                            "age_ms blocked_ms action reason threads opened opened.call opened.tid opened.thread "
                             "opened.at closed closed.call closed.tid closed.thread closed.at counts text ";
         for (char *key = strtok(keys, " "); key; key = strtok(NULL, " ")) {
             char word[64];

@@ -40,6 +40,13 @@ static void assert_defaults(const struct settings *s)
     assert_int_equal(s->stack, 1);
     assert_int_equal(s->rate, 10);
     assert_string_equal(s->only, "*");
+    assert_int_equal(s->drain_ms, 1000);
+    assert_int_equal(s->slow_close_ms, 100);
+    assert_int_equal(s->exit_code, 0);
+    assert_int_equal(s->sigpipe, SIGPIPE_DEFAULT);
+    assert_int_equal(s->reuseaddr, 0);
+    assert_int_equal(s->keepalive.idle, 0);
+    assert_int_equal(s->recv_timeout_ms, 0);
 }
 
 static void test_defaults(void **state)
@@ -82,6 +89,25 @@ static const struct {
     {"PRECLOSE_RATE=0", FIELD(rate), 0},
     {"PRECLOSE_RATE=007", FIELD(rate), 7},
     {"PRECLOSE_RATE=4294967295", FIELD(rate), 4294967295u},
+    {"PRECLOSE_UNREAD=drain", FIELD(unread), UNREAD_DRAIN},
+    {"PRECLOSE_UNREAD=drain", FIELD(drain_ms), 1000},
+    {"PRECLOSE_UNREAD=drain:0", FIELD(unread), UNREAD_DRAIN},
+    {"PRECLOSE_UNREAD=drain:0", FIELD(drain_ms), 0},
+    {"PRECLOSE_UNREAD=drain:250", FIELD(drain_ms), 250},
+    {"PRECLOSE_UNREAD=drain:60000", FIELD(drain_ms), 60000},
+    {"PRECLOSE_EXIT_CODE=0", FIELD(exit_code), 0},
+    {"PRECLOSE_EXIT_CODE=99", FIELD(exit_code), 99},
+    {"PRECLOSE_EXIT_CODE=255", FIELD(exit_code), 255},
+    {"PRECLOSE_SIGPIPE=default", FIELD(sigpipe), SIGPIPE_DEFAULT},
+    {"PRECLOSE_SIGPIPE=ignore", FIELD(sigpipe), SIGPIPE_IGNORE},
+    {"PRECLOSE_REUSEADDR=0", FIELD(reuseaddr), 0},
+    {"PRECLOSE_REUSEADDR=1", FIELD(reuseaddr), 1},
+    {"PRECLOSE_KEEPALIVE=off", FIELD(keepalive.idle), 0},
+    {"PRECLOSE_KEEPALIVE=60,10,5", FIELD(keepalive.idle), 60},
+    {"PRECLOSE_KEEPALIVE=60,10,5", FIELD(keepalive.interval), 10},
+    {"PRECLOSE_KEEPALIVE=60,10,5", FIELD(keepalive.count), 5},
+    {"PRECLOSE_KEEPALIVE=32767,32767,127", FIELD(keepalive.idle), 32767},
+    {"PRECLOSE_KEEPALIVE=1,1,1", FIELD(keepalive.count), 1},
 };
 
 static void test_values(void **state)
@@ -96,6 +122,33 @@ static void test_values(void **state)
 }
 
 static const struct {
+    const char *variable;
+    size_t field;
+    int64_t ms;
+} times[] = {
+    {"PRECLOSE_SLOW_CLOSE=0", FIELD(slow_close_ms), 0},
+    {"PRECLOSE_SLOW_CLOSE=1s", FIELD(slow_close_ms), 1000},
+    {"PRECLOSE_SLOW_CLOSE=9223372036854775807ms", FIELD(slow_close_ms), INT64_MAX},
+    {"PRECLOSE_RECV_TIMEOUT=0", FIELD(recv_timeout_ms), 0},
+    {"PRECLOSE_RECV_TIMEOUT=5m", FIELD(recv_timeout_ms), 300000},
+};
+
+static void test_times(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < sizeof times / sizeof times[0]; i++) {
+        struct settings s = read_env(times[i].variable, NULL);
+        int64_t got;
+        memcpy(&got, (char *)&s + times[i].field, sizeof got);
+        if (got != times[i].ms || lines) fail_msg("%s: %lld, %s", times[i].variable, (long long)got, told);
+    }
+}
+
+#define UNREAD_TAKES "takes shutdown, reset, drain or drain:MS (up to 60000); using shutdown"
+#define KEEPALIVE_TAKES \
+    "takes off or IDLE,INTERVAL,COUNT (seconds, seconds, probes: up to 32767,32767,127); using off"
+
+static const struct {
     const char *variable, *complaint;
 } bad[] = {
     {"PRECLOSE_LEVEL=loud", "PRECLOSE_LEVEL=loud: takes warning, notice or info; using warning"},
@@ -106,11 +159,15 @@ static const struct {
      "PRECLOSE_LEVEL=warning|notice: takes warning, notice or info; using warning"},
     {"PRECLOSE_FORMAT=xml", "PRECLOSE_FORMAT=xml: takes text or json; using text"},
     {"PRECLOSE_SHUTDOWN=yes", "PRECLOSE_SHUTDOWN=yes: takes always, blocked or never; using always"},
-    {"PRECLOSE_UNREAD=drop", "PRECLOSE_UNREAD=drop: takes shutdown or reset; using shutdown"},
-    {"PRECLOSE_UNREAD=drain",
-     "PRECLOSE_UNREAD=drain: not in this version of preclose; takes shutdown or reset; using shutdown"},
-    {"PRECLOSE_UNREAD=drain:500",
-     "PRECLOSE_UNREAD=drain:500: not in this version of preclose; takes shutdown or reset; using shutdown"},
+    {"PRECLOSE_UNREAD=drop", "PRECLOSE_UNREAD=drop: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:", "PRECLOSE_UNREAD=drain:: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:x", "PRECLOSE_UNREAD=drain:x: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:5s", "PRECLOSE_UNREAD=drain:5s: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:-1", "PRECLOSE_UNREAD=drain:-1: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:60001", "PRECLOSE_UNREAD=drain:60001: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:MS", "PRECLOSE_UNREAD=drain:MS: " UNREAD_TAKES},
+    {"PRECLOSE_UNREAD=drain:MS (up to 60000)",
+     "PRECLOSE_UNREAD=\"drain:MS (up to 60000)\": " UNREAD_TAKES},
     {"PRECLOSE_REPORT=1", "PRECLOSE_REPORT=1: takes auto, always or never; using auto"},
     {"PRECLOSE_RATE=ten", "PRECLOSE_RATE=ten: takes a number of lines a minute or 0 for no limit; using 10"},
     {"PRECLOSE_RATE=-1", "PRECLOSE_RATE=-1: takes a number of lines a minute or 0 for no limit; using 10"},
@@ -124,26 +181,39 @@ static const struct {
     {"PRECLOSE_LOG=", "PRECLOSE_LOG=\"\": takes stderr, none or a path (up to 1023 bytes); using stderr"},
     {"PRECLOSE_CLOSE_WAIT=60s", "PRECLOSE_CLOSE_WAIT=60s: not in this version of preclose; ignored"},
     {"PRECLOSE_WATCH=auto", "PRECLOSE_WATCH=auto: not in this version of preclose; ignored"},
-    {"PRECLOSE_SLOW_CLOSE=1s", "PRECLOSE_SLOW_CLOSE=1s: not in this version of preclose; ignored"},
     {"PRECLOSE_STACK=33", "PRECLOSE_STACK=33: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=-1", "PRECLOSE_STACK=-1: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=", "PRECLOSE_STACK=\"\": takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=8x", "PRECLOSE_STACK=8x: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=all", "PRECLOSE_STACK=all: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=18446744073709551617", "PRECLOSE_STACK=18446744073709551617: takes 0 to 32; using 1"},
-    {"PRECLOSE_EXIT_CODE=1", "PRECLOSE_EXIT_CODE=1: not in this version of preclose; ignored"},
-    {"PRECLOSE_SIGPIPE=ignore", "PRECLOSE_SIGPIPE=ignore: not in this version of preclose; ignored"},
-    {"PRECLOSE_REUSEADDR=1", "PRECLOSE_REUSEADDR=1: not in this version of preclose; ignored"},
-    {"PRECLOSE_KEEPALIVE=off", "PRECLOSE_KEEPALIVE=off: not in this version of preclose; ignored"},
-    {"PRECLOSE_RECV_TIMEOUT=0", "PRECLOSE_RECV_TIMEOUT=0: not in this version of preclose; ignored"},
+    {"PRECLOSE_SLOW_CLOSE=100",
+     "PRECLOSE_SLOW_CLOSE=100: takes a duration (such as 500ms, 60s, 5m or 2h) or 0 for off; using 100ms"},
+    {"PRECLOSE_EXIT_CODE=256", "PRECLOSE_EXIT_CODE=256: takes 0 to 255; using 0"},
+    {"PRECLOSE_EXIT_CODE=-1", "PRECLOSE_EXIT_CODE=-1: takes 0 to 255; using 0"},
+    {"PRECLOSE_EXIT_CODE=9x", "PRECLOSE_EXIT_CODE=9x: takes 0 to 255; using 0"},
+    {"PRECLOSE_SIGPIPE=ignored", "PRECLOSE_SIGPIPE=ignored: takes default or ignore; using default"},
+    {"PRECLOSE_REUSEADDR=yes", "PRECLOSE_REUSEADDR=yes: takes 0 or 1; using 0"},
+    {"PRECLOSE_KEEPALIVE=on", "PRECLOSE_KEEPALIVE=on: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60", "PRECLOSE_KEEPALIVE=60: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,10", "PRECLOSE_KEEPALIVE=60,10: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,10,5,1", "PRECLOSE_KEEPALIVE=60,10,5,1: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=0,10,5", "PRECLOSE_KEEPALIVE=0,10,5: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,0,5", "PRECLOSE_KEEPALIVE=60,0,5: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,10,0", "PRECLOSE_KEEPALIVE=60,10,0: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=32768,10,5", "PRECLOSE_KEEPALIVE=32768,10,5: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,32768,5", "PRECLOSE_KEEPALIVE=60,32768,5: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=60,10,128", "PRECLOSE_KEEPALIVE=60,10,128: " KEEPALIVE_TAKES},
+    {"PRECLOSE_KEEPALIVE=", "PRECLOSE_KEEPALIVE=\"\": " KEEPALIVE_TAKES},
+    {"PRECLOSE_RECV_TIMEOUT=5",
+     "PRECLOSE_RECV_TIMEOUT=5: takes a duration (such as 500ms, 60s, 5m or 2h) or 0 for off; using 0"},
     {"PRECLOSE_LEVLE=info", "PRECLOSE_LEVLE=info: there is no such setting; did you mean PRECLOSE_LEVEL?"},
     {"PRECLOSE_LOGS=x", "PRECLOSE_LOGS=x: there is no such setting; did you mean PRECLOSE_LOG?"},
     {"PRECLOSE_level=x", "PRECLOSE_level=x: there is no such setting; did you mean PRECLOSE_LEVEL?"},
     {"PRECLOSE_WACH=x",
      "PRECLOSE_WACH=x: there is no such setting; did you mean PRECLOSE_WATCH (not in this version)?"},
     {"PRECLOSE_RECV_TIMEOUTS=x",
-     "PRECLOSE_RECV_TIMEOUTS=x: there is no such setting; did you mean PRECLOSE_RECV_TIMEOUT (not in this "
-     "version)?"},
+     "PRECLOSE_RECV_TIMEOUTS=x: there is no such setting; did you mean PRECLOSE_RECV_TIMEOUT?"},
     {"PRECLOSE_COLOUR=red", "PRECLOSE_COLOUR=red: there is no such setting"},
     {"PRECLOSE_=x", "PRECLOSE_\"\"=x: there is no such setting"},
     {"PRECLOSE_LEVEL=a\nb\033[31m\"\xff",
@@ -344,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_bad),
         cmocka_unit_test(test_not_ours),
         cmocka_unit_test(test_long_values),

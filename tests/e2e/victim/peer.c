@@ -10,6 +10,8 @@ enum peer_op {
     PEER_SHUT,     // id, both ways for reading on: SHUT_WR
     PEER_CLOSE,    // id
     PEER_RESET,    // id, by SO_LINGER with 0 s
+    PEER_FLOOD, // sends on id, until that fails or n ms have passed → what that call saw
+    PEER_LATE,  // reads id to the end, only then sends n bytes, shuts it and reads on, and closes it → what it saw then
     PEER_WATCH, // reads id to the end, or until n ms pass in silence, and closes it → what it saw, how many
                 // bytes
 };
@@ -32,13 +34,40 @@ struct peer_answer {
 
 static int peer_to = -1, peer_from = -1; // the victim's ends of the pipes
 
+static long saw(const char *seen)
+{
+    bool reset = is(seen, "ECONNRESET") || is(seen, "EPIPE"); // EPIPE behind an EOF
+    return is(seen, "eof") ? SAW_EOF : reset ? SAW_RESET : is(seen, "open") ? SAW_OPEN : SAW_OTHER;
+}
+
 static void peer_watch(int id, int ms, struct peer_answer *a)
 {
-    const char *seen = sees(id, ms, &a->bytes);
-    a->value = is(seen, "eof")          ? SAW_EOF
-               : is(seen, "ECONNRESET") ? SAW_RESET
-               : is(seen, "open")       ? SAW_OPEN
-                                        : SAW_OTHER;
+    a->value = saw(sees(id, ms, &a->bytes));
+    close(id);
+}
+
+static void peer_flood(int id, long ms, struct peer_answer *a)
+{
+    static char block[65536];
+    long end = now_ms() + ms, n = 0;
+    while (now_ms() < end && (n >= 0 || errno == EAGAIN)) {
+        struct pollfd ready = {.fd = id, .events = POLLOUT};
+        poll(&ready, 1, 50);
+        n = send(id, block, sizeof block, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0) a->bytes += n;
+    }
+    a->value = n >= 0 || errno == EAGAIN ? SAW_OPEN : saw(error_name(errno));
+    close(id);
+}
+
+static void peer_late(int id, size_t n, struct peer_answer *a)
+{
+    static char block[65536];
+    a->value = saw(sees(id, DEADLINE_MS, &a->bytes));
+    if (a->value != SAW_EOF) return;
+    if (send(id, block, n, MSG_NOSIGNAL) != (ssize_t)n || shutdown(id, SHUT_WR) < 0) a->value = SAW_RESET;
+    long more;
+    if (a->value == SAW_EOF) a->value = saw(sees(id, DEADLINE_MS, &more));
     close(id);
 }
 
@@ -78,6 +107,12 @@ static void peer_obey(const int listeners[3], const struct peer_order *o, struct
         break;
     case PEER_CLOSE:
         a->value = close(o->id);
+        break;
+    case PEER_FLOOD:
+        peer_flood(o->id, o->n, a);
+        break;
+    case PEER_LATE:
+        peer_late(o->id, (size_t)o->n, a);
         break;
     case PEER_WATCH:
         peer_watch(o->id, (int)o->n, a);
