@@ -43,7 +43,8 @@ static void tell_waiting(void)
 
 void misuse_note_close(int fd)
 {
-    bool neighbour = fd == closes.last + 1 || fd == closes.last - 1;
+    const unsigned step = (unsigned)fd - (unsigned)closes.last; // of any numbers, also of INT_MAX and INT_MIN
+    bool neighbour = step == 1 || step == -1u;
     closes.last = fd;
     closes.run = neighbour ? closes.run + 1 : 1;
     if (!atomic_load_explicit(&waiting.n, memory_order_relaxed)) return;
