@@ -1,11 +1,12 @@
-# make            build/libpreclose.so
+# make            build/libpreclose.so and its manual page, build/libpreclose.7
 # make demo       what it does, shown on small programs (make demo NAME: one of them)
-# make test       every test; installs what they need first
+# make test       every test; installs what they need first (GROUPS="unit e2e": those groups of tests/run)
 # make install    PREFIX=/usr/local DESTDIR=
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
+MANDIR  ?= $(PREFIX)/share/man
 CFLAGS  ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR)
 VERSION := $(shell cat VERSION)
@@ -34,10 +35,13 @@ Os                = -Os
 frame-pointers    = -fno-omit-frame-pointer -foptimize-sibling-calls
 branch-protection = $(if $(filter aarch64,$(shell uname -m)),-mbranch-protection=standard,-fcf-protection=full)
 vectors           = -O3 $(if $(filter x86_64,$(shell uname -m)),-mavx)
-E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c))
+E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c tests/valgrind/*.c))
 
-.PHONY: all clean install uninstall test check units
-all: $(BUILD)/libpreclose.so
+# What a goal needs and is missing; `:` where another make has seen to it.
+DEPS     ?= scripts/deps
+
+.PHONY: all clean install uninstall test everything units-built
+all: $(BUILD)/libpreclose.so $(BUILD)/libpreclose.7
 
 $(BUILD)/libpreclose.so: $(SHIM_OBJ) shim/libpreclose.map
 	$(CC) $(CFLAGS) $(LDFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ)
@@ -52,9 +56,9 @@ $(BUILD)/shim/%.o: shim/%.S Makefile
 
 .PHONY: deps-build deps-test
 deps-build:
-	@scripts/deps build
-deps-test:
-	@scripts/deps test
+	@$(DEPS) build
+deps-test: deps-build
+	@$(DEPS) test
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(ROOM_OBJ) | deps-test
 	@mkdir -p $(@D)
@@ -68,30 +72,37 @@ $(BUILD)/tests/%: tests/%.c | deps-test
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< -pthread -ldl
 
-units: $(UNIT_BIN)
-	@for t in $(UNIT_BIN); do $$t || exit 1; done
+# The manual page is made from the tables of shim/. By the machine that builds, which may be another.
+HOSTCC ?= cc
+$(BUILD)/docs/page: docs/page.c $(wildcard shim/*.def)
+	@mkdir -p $(@D)
+	$(HOSTCC) -std=c17 $(WARN) -Ishim -o $@ $<
 
-test: deps-test $(BUILD)/libpreclose.so $(UNIT_BIN) $(E2E_BIN)
-	@tests/run $(BUILD)
+$(BUILD)/libpreclose.7: docs/libpreclose.7.in $(BUILD)/docs/page VERSION
+	$(BUILD)/docs/page $(VERSION) < $< > $@.new
+	@mv $@.new $@
 
-# The rooms under the sanitizers, each in a build of its own. They allocate nothing: no leaks to look for.
-.PHONY: sanitize lint
-sanitize:
-	ASAN_OPTIONS=detect_leaks=0 $(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" units
-	$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS="-O1 -g -fsanitize=thread" units
+units-built: $(UNIT_BIN)
+everything: all $(UNIT_BIN) $(E2E_BIN) demo-programs
 
-lint:
-	@scripts/deps lint
-	clang-tidy --quiet shim/*.c -- -std=c17 -D_GNU_SOURCE -Ishim
-	cppcheck -q --std=c17 --library=gnu --enable=warning,performance,portability \
-	  --suppress=missingIncludeSystem --error-exitcode=1 -Ishim shim/*.c
+test: deps-test everything
+	@tests/run $(BUILD) $(GROUPS)
 
-install: $(BUILD)/libpreclose.so
-	install -d $(DESTDIR)$(LIBDIR)
+# One group of the tests.
+TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind fuzz soak
+.PHONY: sanitize $(TEST_GROUPS)
+$(TEST_GROUPS): deps-test everything
+	@tests/run $(BUILD) $@
+sanitize: deps-test everything
+	@tests/run $(BUILD) asan tsan
+
+install: all
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7
 	install -m 755 $(BUILD)/libpreclose.so $(DESTDIR)$(LIBDIR)/libpreclose.so
+	install -m 644 $(BUILD)/libpreclose.7 $(DESTDIR)$(MANDIR)/man7/libpreclose.7
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so
+	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so $(DESTDIR)$(MANDIR)/man7/libpreclose.7
 
 clean:
 	rm -rf $(BUILD)

@@ -15,7 +15,7 @@ void arena_free(void *block, size_t size);
 // In the child of a fork that happened in the middle of a change: starts anew; what was mapped stays unused.
 void arena_abandon(void);
 
-// Bytes mapped from the kernel.
+// Bytes mapped from the kernel. The caller holds the same lock.
 size_t arena_mapped(void);
 
 #endif

@@ -322,8 +322,10 @@ int sink_fd(void)
 bool sink_holds(int fd)
 {
     if (fd < 0 || fd != sink_fd()) return false;
-    // While the lock is taken the file may be changing; whoever holds it has made sure of the number.
-    return is_still(fd, &sink.file) || atomic_load(&sink.lock);
+    lock_take(&sink.lock); // a thread that opens the file anew changes both
+    bool still = fd == sink_fd() && is_still(fd, &sink.file);
+    lock_give(&sink.lock);
+    return still;
 }
 
 bool sink_hold(unsigned first, unsigned last)

@@ -34,7 +34,8 @@ void sink_complain(const char *line, size_t n);
 int sink_fd(void);
 
 // Is fd the descriptor that the sink keeps, and still its file? False once the number is the program's
-// (closed and reused where no preload sees it). Async-signal-safe, no lock.
+// (closed and reused where no preload sees it). Async-signal-safe; takes the sink lock; the caller blocks
+// signals.
 bool sink_holds(int fd);
 
 // The program is about to replace or close descriptors first..last, or has done so: what is written to a borrowed stderr

@@ -557,5 +557,8 @@ void track_fork_recover(void)
 
 uint64_t track_memory(void)
 {
-    return arena_mapped();
+    lock_take(&lock);
+    uint64_t mapped = arena_mapped();
+    lock_give(&lock);
+    return mapped;
 }
