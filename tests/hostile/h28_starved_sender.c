@@ -16,7 +16,7 @@ static void *send_bytes(void *arg)
     size_t at_once = *(long *)arg ? sizeof bytes : 1;
     must(sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}));
     atomic_store(&sender_tid, tid_now());
-    while (write(conn, bytes, at_once) == (ssize_t)at_once) {}
+    while (!atomic_load(&enough) && write(conn, bytes, at_once) == (ssize_t)at_once) {}
     atomic_store(&came_back, true);
     return arg;
 }
@@ -37,13 +37,14 @@ static void share_one_processor(void)
     must(sched_setaffinity(0, sizeof one, &one));
 }
 
-// The peer's buffer is small, so that bytes stay unsent when it reads.
+// The peer's buffer is much smaller than ours, so that bytes stay unsent when it reads.
 static void small_peer(int sv[2])
 {
     struct sockaddr_in at;
-    int l = listener_on(&at), size = 16384;
-    must(setsockopt(l, SOL_SOCKET, SO_RCVBUF, &size, sizeof size));
+    int l = listener_on(&at), small = 8192, large = 200000;
+    must(setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof small));
     sv[0] = must(socket(AF_INET, SOCK_STREAM, 0));
+    must(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &large, sizeof large));
     must(connect(sv[0], (struct sockaddr *)&at, sizeof at));
     sv[1] = must(accept(l, NULL, NULL));
     must(close(l));
@@ -58,8 +59,8 @@ static void fill(int fd)
 // In a child. reset: SO_LINGER with 0 s and SIGPIPE ignored; otherwise neither.
 static void close_over_starved_sender(long reset)
 {
-    int sv[2], unsent = 0;
-    static char bytes[1 << 16];
+    int sv[2], unsent = 0, null = must(open("/dev/null", O_WRONLY | O_CLOEXEC));
+    static char bytes[1 << 12];
     struct linger l = {.l_onoff = 1, .l_linger = 0};
     signal(SIGPIPE, reset ? SIG_IGN : SIG_DFL);
     share_one_processor();
@@ -77,9 +78,10 @@ static void close_over_starved_sender(long reset)
     }
     must(ioctl(conn, TIOCOUTQ, &unsent));
     must(close(conn));
+    must(dup2(null, conn)); // what the sender sends from here on must hit no other socket
     atomic_store(&enough, true);
     pthread_join(busy, NULL);
-    if (!unsent) fail("the peer has taken everything");
+    expect(unsent > 1 << 16);
     if (!reset || !library_here()) {
         still_works("a close over a sender that runs");
         return;
