@@ -85,6 +85,7 @@ struct ofd *duplicate_begin(int from)
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(from, FD_DOUBT, 0);
+    if (entry == ENTRY_OFF) track_mark(from, FD_LEAKED, 0); // a vfork child, before its exec
     if (entry != ENTRY_OK) return NULL;
     struct ofd *pinned = track_pin(from);
     if (!pinned) release_disturb(from);
@@ -185,6 +186,7 @@ static void cloexec_set(int fd, bool on)
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(fd, FD_DOUBT, 0);
+    if (entry == ENTRY_OFF && !on) track_mark(fd, FD_LEAKED, 0);
     if (entry != ENTRY_OK) return;
     track_cloexec(fd, on);
     guard_leave(&g);
