@@ -170,6 +170,7 @@ static void look_again(struct release *w)
     track_mark(w->fd, FD_ACTING, 0);
     if (release_identity(w->fd) != w->r.cookie) w->s.stale = true;
     if (track_state(w->fd) & FD_DOUBT) w->s.others = 1;
+    if (track_state(w->fd) & FD_GIVEN) w->r.leaky = true;
     if (track_shared_since(&w->r)) {
         if (w->s.share == SHARE_NONE) w->s.share = SHARE_FORK;
         w->s.proof = OWNERS_UNKNOWN;

@@ -86,8 +86,9 @@ void track_mark(int fd, uint16_t set, uint16_t clear)
     if ((unsigned)fd >= TRACK_FD_MAX) return;
     int top = atomic_load(&highest);
     while (set && fd > top && !atomic_compare_exchange_weak(&highest, &top, fd)) {}
-    if (clear) atomic_fetch_and(&fd_state[fd], (uint16_t)~clear);
-    if (set) atomic_fetch_or(&fd_state[fd], set);
+    // At once: who sees a descriptor neither tracked nor being closed has no reason to wait.
+    uint16_t was = atomic_load(&fd_state[fd]);
+    while (!atomic_compare_exchange_weak(&fd_state[fd], &was, (uint16_t)((was & ~clear) | set))) {}
 }
 
 static struct desc *find(int fd)
@@ -351,12 +352,14 @@ static void set_cloexec(struct desc *d, bool on)
     else if (!o->descs->next) o->leaky = false;
 }
 
-void track_cloexec(int fd, bool on)
+bool track_cloexec(int fd, bool on)
 {
     lock_take(&lock);
     struct desc *d = find(fd);
-    if (d && d->ofd) set_cloexec(d, on);
+    bool tracked = d && d->ofd;
+    if (tracked) set_cloexec(d, on);
     lock_give(&lock);
+    return tracked;
 }
 
 void track_cloexec_range(unsigned first, unsigned last)

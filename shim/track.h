@@ -108,8 +108,8 @@ struct ofd *track_pin(int fd);
 // (pinned NULL). to < 0: making it failed.
 void track_unpin(struct ofd *pinned, int to, bool cloexec);
 
-// FD_CLOEXEC of fd has been set or cleared.
-void track_cloexec(int fd, bool on);
+// FD_CLOEXEC of fd has been set or cleared. Returns false if fd is not tracked.
+bool track_cloexec(int fd, bool on);
 
 // Descriptors first..last have been made close-on-exec.
 void track_cloexec_range(unsigned first, unsigned last);
