@@ -86,6 +86,7 @@ struct ofd *duplicate_begin(int from)
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(from, FD_DOUBT, 0);
+    if (entry == ENTRY_OFF) track_mark(from, FD_LEAKED, 0); // a vfork child, before its exec
     if (entry != ENTRY_OK) return NULL;
     struct ofd *pinned = track_pin(from);
     if (!pinned) release_disturb(from);
@@ -182,12 +183,13 @@ void option_set(int fd, int level, int name)
 
 static void cloexec_set(int fd, bool on)
 {
-    if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return;
+    if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL | FD_CLOSING))) return;
     struct guard g;
     enum entry entry = guard_enter(&g);
     if (entry == ENTRY_NESTED) track_mark(fd, FD_DOUBT, 0);
+    if (entry == ENTRY_OFF && !on) track_mark(fd, FD_LEAKED, 0);
     if (entry != ENTRY_OK) return;
-    track_cloexec(fd, on);
+    if (!track_cloexec(fd, on) && !on) release_disturb(fd); // the next program that is run gets it
     guard_leave(&g);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "family.h"
 #include "guard.h"
 #include "life.h"
 #include "memory.h"
@@ -39,9 +40,10 @@ static void pass_descriptors(const struct cmsghdr *c, bool nested)
     for (size_t i = 0; i < n; i++) {
         int fd;
         memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL | FD_CLOSING))) continue;
-        if (nested) track_mark(fd, FD_DOUBT, 0);
-        else if (!track_passed(fd)) release_disturb(fd);
+        bool known = track_state(fd) & (FD_SOCKET | FD_EPOLL | FD_CLOSING);
+        if (nested ? known : track_is_lost()) family_tell(release_identity(fd), TOLD_PASSED);
+        if (known && nested) track_mark(fd, FD_DOUBT, 0);
+        else if (known && !track_passed(fd)) release_disturb(fd);
     }
 }
 
@@ -127,9 +129,19 @@ __attribute__((visibility("hidden"), used)) void before_vfork(void)
     release_wait_acting();
 }
 
+static void tell_of_all_leaked(void)
+{
+    struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
+    family_tell_of_all(TOLD_LEAKED);
+    guard_leave(&g);
+}
+
 void note_clone(unsigned long flags)
 {
     if (flags & CLONE_VM) track_threads();
+    // A process that runs on in our memory: the calls that it makes are not looked at.
+    if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM) tell_of_all_leaked();
     // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.
     if (!(flags & CLONE_FILES) != !(flags & CLONE_THREAD)) track_split();
     if (flags & CLONE_FILES) return;
@@ -216,7 +228,12 @@ EXPORT int pidfd_spawnp(int *pidfd, const char *file, const posix_spawn_file_act
 
 EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int to)
 {
+    struct guard g;
     track_mark(fd, FD_GIVEN, 0);
+    if (track_state(fd) & FD_SOCKET && guard_enter(&g) == ENTRY_OK) {
+        track_given(fd);
+        guard_leave(&g);
+    }
     return real()->posix_spawn_file_actions_adddup2(actions, fd, to);
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "drain.h"
+#include "family.h"
 #include "guard.h"
 #include "line.h"
 #include "misuse.h"
@@ -194,7 +195,8 @@ static void ignore_sigpipe(void)
 //   3. settings, and whether this program is meant at all
 //   4. where findings go: opened before the program can drop privileges, chroot or close stderr
 //   5. the sockets that were there before us
-//   6. fork handlers, registered last so that ours are the innermost, and the exit handler
+//   6. what forked processes tell each other; fork handlers, registered last so that ours are the innermost; the exit
+//      handler
 //   7. the guard opens: from here on calls are acted upon
 void life_start(void)
 {
@@ -224,6 +226,7 @@ void life_start(void)
         options_start(&settings);
         ignore_sigpipe();
         adopt_inherited();
+        family_start();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         if (settings.exit_code) on_exit(leave, NULL);
         guard_open();
@@ -242,6 +245,7 @@ __attribute__((constructor)) static void construct(void)
 void life_io_uring(void)
 {
     atomic_store(&io_uring, true);
+    if (track_is_child()) family_tell_of_all(TOLD_LEAKED); // a ring can send a descriptor, unseen
 }
 
 bool life_has_io_uring(void)
@@ -256,6 +260,11 @@ static _Atomic int before_attempts; // enum phase
 
 void life_sandbox_begin(void)
 {
+    struct guard g;
+    if (track_is_child() && guard_enter(&g) == ENTRY_OK) {
+        family_tell_of_all(TOLD_LEAKED); // what it sends from in there is not looked at
+        guard_leave(&g);
+    }
     if (atomic_fetch_add(&attempts, 1) == 0) atomic_store(&before_attempts, guard_shut());
 }
 

@@ -63,6 +63,7 @@ struct search {
     unsigned self, caller; // this process, and the thread that wants to know
     unsigned me;           // the thread that looks: the caller, or one aside
     uint64_t since_ms, limit_us, deadline_us;
+    bool leaked;      // a message of any process's may hold it
     bool late, kcmp;  // past the deadline; kcmp(2) may be called and works
     char link[32];    // "socket:[INODE]"
     char epolled[32]; // " ino:INODE sdev:", as an epoll set shows it
@@ -254,7 +255,7 @@ static enum verdict look_behind(struct search *s, int dir, unsigned tid, unsigne
 {
     char path[40];
     bool epoll = !strcmp(link, "anon_inode:[eventpoll]"), ring = !strcmp(link, "anon_inode:[io_uring]");
-    bool queue = !s->since_ms && !strncmp(link, "socket:", 7);
+    bool queue = s->leaked && !strncmp(link, "socket:", 7);
     if (!queue && (tid == s->caller || (!epoll && !ring))) return CLEAN;
     // A set that a child has with us by fork: what is taken out of it here is taken out of it there.
     if (epoll && same_file(s, s->caller, tid, n)) return CLEAN;
@@ -278,7 +279,7 @@ static enum verdict look_at_descriptor(struct search *s, int dir, unsigned tid, 
     long ret = procfs_link(fds, name, link, sizeof link);
     if (is_gone(ret)) return tid == s->caller ? CLEAN : BUSY;
     if (ret < 0) return OPAQUE;
-    if (!strcmp(link, s->link)) return tid == s->caller ? CLEAN : HOLDER;
+    if (!strcmp(link, s->link)) return tid == s->caller && n == s->fd ? CLEAN : HOLDER;
     return look_behind(s, dir, tid, n, link);
 }
 
@@ -366,6 +367,14 @@ static enum verdict reconsider(struct search *s, unsigned pid)
     return is_gone(ret) || (!ret && p.flags & EXITING) ? BUSY : OPAQUE;
 }
 
+// A process that could only have got it by a message. It is looked at as it is, if we may: to be sure, one would
+// have to catch every process of the machine at rest.
+static enum verdict glance_at(struct search *s, int dir, unsigned pid)
+{
+    enum verdict v = look_at_table(s, dir, pid);
+    return v == BUSY || v == OPAQUE ? s->late ? BUSY : CLEAN : v;
+}
+
 static enum verdict look_into(struct search *s, unsigned pid)
 {
     char path[24];
@@ -373,13 +382,14 @@ static enum verdict look_into(struct search *s, unsigned pid)
     long ret = read_process(s, pid, &p);
     if (ret < 0) return is_gone(ret) ? CLEAN : OPAQUE;
     if (p.flags & KERNEL_THREAD) return CLEAN;
-    if (s->since_ms && (is_older(s, &p) || !may_descend(s, p.parent))) return CLEAN;
+    bool relative = !s->since_ms || (!is_older(s, &p) && may_descend(s, p.parent));
+    if (!relative && !s->leaked) return CLEAN;
     procfs_path(path, pid, "/task");
     int dir = procfs_open_directory(s->proc, path);
     if (dir < 0) return is_gone(dir) ? CLEAN : OPAQUE;
     // A zombie has no descriptors (kernel/exit.c do_exit), but other threads may live on behind it.
     bool dead = (p.state == 'Z' || p.state == 'X') && count_threads(dir) <= 1;
-    enum verdict v = dead ? CLEAN : look_into_threads(s, dir, pid);
+    enum verdict v = dead ? CLEAN : relative ? look_into_threads(s, dir, pid) : glance_at(s, dir, pid);
     procfs_close(dir);
     return v == OPAQUE ? reconsider(s, pid) : v;
 }
@@ -430,7 +440,7 @@ static enum verdict look_into_ourselves(struct search *s)
         if (v < calm) v = calm;
         if (v == CLEAN && !is_unchanged(s, dir)) v = BUSY;
     }
-    if (v == CLEAN && !s->since_ms) v = look_at_table(s, dir, s->caller);
+    if (v == CLEAN && s->leaked) v = look_at_table(s, dir, s->caller);
     procfs_close(dir);
     return v;
 }
@@ -530,6 +540,7 @@ static void doubt_opener(struct search *s)
 {
     struct process p;
     if (read_process(s, s->self, &p) < 0 || p.start * TICK_MS > s->since_ms) s->since_ms = 0;
+    if (!s->since_ms) s->leaked = true;
 }
 
 static enum owners prove(struct search *s)
@@ -571,7 +582,8 @@ static void search(void *arg)
     s->answer->took_us = procfs_now_us() - start_us;
 }
 
-void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, struct owners_answer *answer)
+void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64_t limit_us,
+                  struct owners_answer *answer)
 {
     *answer = (struct owners_answer){.owners = OWNERS_UNKNOWN};
     long ret = sys_call6(SYS_mmap, 0, sizeof(struct search), PROT_READ | PROT_WRITE,
@@ -581,6 +593,7 @@ void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, 
         s->fd = (unsigned)fd;
         s->since_ms = since_ms;
         s->limit_us = limit_us;
+        s->leaked = leaked;
         s->self = (unsigned)sys_call(SYS_getpid, 0, 0, 0);
         s->caller = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
         procfs_put(procfs_put_number(procfs_put(s->link, "socket:["), inode, 10), "]");

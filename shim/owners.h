@@ -23,18 +23,20 @@ struct owners_answer {
 // that opened it): only a fork of this process, or of one forked from it, can have shared it, so that a
 // process that is older, or that descends from another, cannot hold it. 0: inherited over exec or by fork,
 // from a process that may hold it still. Then any process could hold it, also outside of a process namespace,
-// and a unix socket with descriptors in flight (scm_fds in fdinfo) leaves it unproven.
+// and a unix socket with descriptors in flight (scm_fds in fdinfo, Linux 5.6) leaves it unproven.
+// leaked: a program that a child ran may have got it, and have passed it on. Then older and unrelated processes count
+// too, as far as they can be looked into, and so does every queue of theirs, of the children and of this process.
 // fd: the descriptor, in the caller's table, that is about to be closed. limit_us: time after which it gives
 // up.
 //
 // ALONE is true of one moment of the call. What the caller must know of by other means: a fork, a
 // sendmsg(SCM_RIGHTS) or an unshare(CLONE_FILES) of another thread since then; other descriptors of the
-// caller's own table. What no process can see: a socket that a child has passed on over SCM_RIGHTS to a
-// process that is not a child, or that lies in the queue of a connection no one has accepted; one taken by
-// pidfd_getfd(2); one that a request under way in an io_uring, or a part of the kernel (nbd, iSCSI...),
-// keeps.
+// caller's own table; what forked children have passed on (family.h). What no process can see: a socket that a program
+// run by a child has passed on, where the receiver can't be looked into; one taken by pidfd_getfd(2); one that a
+// request under way in an io_uring, or a part of the kernel (nbd, iSCSI...), keeps.
 //
 // Async-signal-safe, no lock; uses an anonymous mapping of about 600 KiB, of which a few pages are touched.
-void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, struct owners_answer *answer);
+void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64_t limit_us,
+                  struct owners_answer *answer);
 
 #endif

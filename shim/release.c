@@ -8,6 +8,7 @@
 
 #include "act.h"
 #include "decide.h"
+#include "family.h"
 #include "guard.h"
 #include "life.h"
 #include "owners.h"
@@ -114,9 +115,21 @@ static void look_for_death(struct release *w)
     w->s.deadly = possible && tcp && threads_die_of_sigpipe();
 }
 
+// What other processes that have it by a fork have done with it. One that has been passed on is found in no process for
+// certain, and one that a program has got may be in any.
+static enum told ask_family(struct release *w)
+{
+    uint64_t since = w->r.opened_ms > OPENING_MS ? w->r.opened_ms - OPENING_MS : 0;
+    enum told told = family_told(w->r.cookie, since);
+    if (told == TOLD_PASSED) w->s.share = SHARE_PASSED;
+    return told;
+}
+
 static void look_for_owners(struct release *w)
 {
     if (!decide_wants_proof(&w->s, settings)) return;
+    enum told told = ask_family(w);
+    if (told == TOLD_PASSED) return;
     uint64_t limit = purse_open(&owners_purse, w->now);
     if (!limit) return;
     // What this process has not opened itself, older processes may hold: its parent, at least. What it has, a
@@ -128,10 +141,12 @@ static void look_for_owners(struct release *w)
     w->r.forks = track_forks();
     w->r.leaky = true;
     struct owners_answer a;
-    owners_prove(w->fd, probe_inode(w->fd), since, limit, &a);
+    owners_prove(w->fd, probe_inode(w->fd), since, w->r.exposed || told == TOLD_LEAKED, limit, &a);
     purse_pay(&owners_purse, a.took_us);
     w->s.proof = a.owners;
     w->holder = a.pid;
+    // Again: one that is found without it now may have passed it on meanwhile.
+    if (ask_family(w) != told) w->s.proof = OWNERS_UNKNOWN;
 }
 
 static void examine(struct release *w)
@@ -165,6 +180,7 @@ static void look_again(struct release *w)
     track_mark(w->fd, FD_ACTING, 0);
     if (release_identity(w->fd) != w->r.cookie) w->s.stale = true;
     if (track_state(w->fd) & FD_DOUBT) w->s.others = 1;
+    if (track_state(w->fd) & FD_GIVEN) w->r.leaky = true;
     if (track_shared_since(&w->r)) {
         if (w->s.share == SHARE_NONE) w->s.share = SHARE_FORK;
         w->s.proof = OWNERS_UNKNOWN;

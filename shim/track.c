@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "arena.h"
+#include "family.h"
 #include "lock.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -36,6 +37,7 @@ struct ofd {
     uint8_t kind, share, flags;
     bool epoll;
     bool leaky;    // one of its descriptors has been without FD_CLOEXEC since spawn_epoch
+    bool exposed;  // and was so at a fork or a spawn before that
     bool doubt;    // something about it could not be recorded
     bool orphaned; // an epoll set that another process may still hold, and this one no longer
     bool stuck;    // in an epoll set by a registration that could not be recorded
@@ -55,7 +57,7 @@ struct desc {
 
 #define TRACKED (FD_SOCKET | FD_EPOLL)
 #define CLOSING (FD_CLOSING | FD_ACTING)
-#define ANEW (TRACKED | FD_CLOSED | CLOSING | FD_DOUBT | FD_CARRIER) // what a number's next owner begins without
+#define ANEW (TRACKED | FD_CLOSED | CLOSING | FD_DOUBT | FD_CARRIER | FD_LEAKED) // what a number's next owner begins without
 
 _Atomic uint16_t fd_state[TRACK_FD_MAX];
 
@@ -64,6 +66,7 @@ static struct desc *table;
 static _Atomic int highest = -1; // no descriptor above it has a state
 static _Atomic uint32_t fork_epoch, spawn_epoch;
 static _Atomic bool split, threads;
+static bool lost; // sockets of the process that this one was forked from are not in the table
 static uint32_t generation; // forks between the process that started and this one
 
 static unsigned fd_hash(const void *key)
@@ -83,8 +86,9 @@ void track_mark(int fd, uint16_t set, uint16_t clear)
     if ((unsigned)fd >= TRACK_FD_MAX) return;
     int top = atomic_load(&highest);
     while (set && fd > top && !atomic_compare_exchange_weak(&highest, &top, fd)) {}
-    if (clear) atomic_fetch_and(&fd_state[fd], (uint16_t)~clear);
-    if (set) atomic_fetch_or(&fd_state[fd], set);
+    // At once: who sees a descriptor neither tracked nor being closed has no reason to wait.
+    uint16_t was = atomic_load(&fd_state[fd]);
+    while (!atomic_compare_exchange_weak(&fd_state[fd], &was, (uint16_t)((was & ~clear) | set))) {}
 }
 
 static struct desc *find(int fd)
@@ -121,8 +125,19 @@ static enum share share_of(const struct ofd *o)
 // Makes what past spawns mean for o final, so that FD_CLOEXEC may change from here on.
 static void settle(struct ofd *o)
 {
-    if (share_of(o) == SHARE_FORK) o->share = SHARE_FORK;
+    if (share_of(o) == SHARE_FORK) {
+        o->share = SHARE_FORK;
+        if (o->leaky) o->exposed = true;
+    }
     o->spawn_epoch = atomic_load(&spawn_epoch);
+}
+
+// A program that this process, or a child, runs from here on gets it. Whoever opened it, before the fork that made this
+// process, does not see that.
+static void leak(struct ofd *o)
+{
+    if (!o->leaky && !o->epoll && o->generation != generation) family_tell(o->cookie, TOLD_LEAKED);
+    o->leaky = true;
 }
 
 static void drop_ofd(struct ofd *o)
@@ -153,7 +168,8 @@ static void unlink_desc(struct desc *d)
     o->count--;
     uint16_t state = track_state(d->fd);
     if (state & FD_DOUBT) o->doubt = true;
-    if (state & FD_GIVEN) o->leaky = true;
+    if (state & FD_GIVEN) leak(o);
+    if (state & FD_LEAKED) o->exposed = true;
     d->ofd = NULL;
     d->next = d->prev = NULL;
     note_orphan(o);
@@ -175,7 +191,7 @@ static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
     if (d->next) d->next->prev = d;
     o->descs = d;
     o->count++;
-    if (!cloexec) o->leaky = true;
+    if (!cloexec) leak(o);
     track_mark(d->fd, o->epoll ? FD_EPOLL : kind_carries((enum kind)o->kind) ? FD_SOCKET | FD_CARRIER : FD_SOCKET, ANEW);
 }
 
@@ -267,6 +283,7 @@ static void describe(const struct ofd *o, struct retired *out)
         .others = o->count + o->pins + o->doubt, // one that could not be recorded may still hold it
         .forefathers = o->generation != generation,
         .leaky = o->leaky,
+        .exposed = o->exposed || o->leaky,
         .forks = forks,
         .epoll = o->epoll,
     };
@@ -286,7 +303,7 @@ bool track_retire(int fd, const struct place *closed, struct retired *out)
         unlink_desc(d);
         describe(o, out);
         if (!out->others) list_sets(o, fd, out);
-        track_mark(fd, o->epoll ? 0 : FD_CLOSED | FD_CLOSING, TRACKED | FD_ACTING | FD_DOUBT | FD_CARRIER);
+        track_mark(fd, o->epoll ? 0 : FD_CLOSED | FD_CLOSING, TRACKED | FD_ACTING | FD_DOUBT | FD_CARRIER | FD_LEAKED);
         drop_ofd(o);
     }
     lock_give(&lock);
@@ -331,16 +348,18 @@ static void set_cloexec(struct desc *d, bool on)
     struct ofd *o = d->ofd;
     settle(o);
     // With several descriptors the others' flags are not known here; what has leaked stays leaky.
-    if (!on) o->leaky = true;
+    if (!on) leak(o);
     else if (!o->descs->next) o->leaky = false;
 }
 
-void track_cloexec(int fd, bool on)
+bool track_cloexec(int fd, bool on)
 {
     lock_take(&lock);
     struct desc *d = find(fd);
-    if (d && d->ofd) set_cloexec(d, on);
+    bool tracked = d && d->ofd;
+    if (tracked) set_cloexec(d, on);
     lock_give(&lock);
+    return tracked;
 }
 
 void track_cloexec_range(unsigned first, unsigned last)
@@ -361,12 +380,31 @@ void track_flags(int fd, unsigned set)
     lock_give(&lock);
 }
 
+// Whoever else has it by a fork does not see it given away; nor, if it is an epoll set, the sockets in it.
+static void tell_of_passing(const struct ofd *o)
+{
+    if (share_of(o) == SHARE_NONE) return;
+    if (o->epoll) family_tell_of_all(TOLD_PASSED);
+    else family_tell(o->cookie, TOLD_PASSED);
+}
+
+void track_given(int fd)
+{
+    lock_take(&lock);
+    struct desc *d = find(fd);
+    if (d && d->ofd) leak(d->ofd);
+    lock_give(&lock);
+}
+
 bool track_passed(int fd)
 {
     lock_take(&lock);
     struct desc *d = find(fd);
     bool tracked = d && d->ofd;
-    if (tracked) d->ofd->share = SHARE_PASSED;
+    if (tracked) {
+        tell_of_passing(d->ofd);
+        d->ofd->share = SHARE_PASSED;
+    }
     lock_give(&lock);
     return tracked;
 }
@@ -550,9 +588,21 @@ void track_fork_recover(void)
     if (!lock_reset(&lock)) return;
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
     table = NULL;
+    lost = true;
+    family_tell_of_all(TOLD_LEAKED);
     arena_abandon();
     for (int fd = 0; fd <= atomic_load(&highest); fd++)
         track_mark(fd, 0, ANEW);
+}
+
+bool track_is_child(void)
+{
+    return generation != 0;
+}
+
+bool track_is_lost(void)
+{
+    return lost;
 }
 
 uint64_t track_memory(void)

@@ -28,6 +28,7 @@ enum {
     FD_CLOSING = 64, // retired, and the program's call that closes it has not returned yet
     FD_ACTING = 128, // and it is being shut down
     FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
+    FD_LEAKED = 512, // a child in this process's memory (vfork) has made it survive an exec
 };
 
 extern _Atomic uint16_t fd_state[TRACK_FD_MAX];
@@ -80,6 +81,7 @@ struct retired {
     unsigned others;         // descriptors of this process that still hold it
     bool forefathers;        // a process that this one was forked from had opened it
     bool leaky;              // a program that a child runs gets it too
+    bool exposed;            // one may have got it
     uint64_t forks;          // track_forks() at that moment
     bool epoll;              // it was an epoll set, not a socket
     bool stuck;              // it is in an epoll set that it can't be taken out of
@@ -107,8 +109,8 @@ struct ofd *track_pin(int fd);
 // (pinned NULL). to < 0: making it failed.
 void track_unpin(struct ofd *pinned, int to, bool cloexec);
 
-// FD_CLOEXEC of fd has been set or cleared.
-void track_cloexec(int fd, bool on);
+// FD_CLOEXEC of fd has been set or cleared. Returns false if fd is not tracked.
+bool track_cloexec(int fd, bool on);
 
 // Descriptors first..last have been made close-on-exec.
 void track_cloexec_range(unsigned first, unsigned last);
@@ -116,7 +118,11 @@ void track_cloexec_range(unsigned first, unsigned last);
 // The program did something to the socket of fd: SOCK_* flags to set.
 void track_flags(int fd, unsigned set);
 
-// fd is on its way to another process, or came from one, over SCM_RIGHTS. Returns false if it is not tracked.
+// fd has become FD_GIVEN: those who share it by a fork are told.
+void track_given(int fd);
+
+// fd is on its way to another process, or came from one, over SCM_RIGHTS; those who share it by a fork are told.
+// Returns false if it is not tracked.
 bool track_passed(int fd);
 
 // A descriptor of the socket with this cookie, or -1. Walks the whole table.
@@ -165,6 +171,10 @@ void track_split(void);
 // In a forked child: every socket is possibly shared, and a table that was being changed by another thread of
 // the parent is given up.
 void track_fork_recover(void);
+
+// Was this process forked from the one that started? Has its table been given up then? No lock.
+bool track_is_child(void);
+bool track_is_lost(void);
 
 // Bytes of memory that the table holds.
 uint64_t track_memory(void);

@@ -122,7 +122,7 @@ def often_enough(scenario, **parameters):
     return done
 
 
-@test('prove/alone/{holder}', holder=['exited', 'zombie', 'closed', 'cloexec'])
+@test('prove/alone/{holder}', holder=['exited', 'zombie', 'ran', 'closed', 'cloexec'])
 def alone(holder):
     done = often_enough('prove', holder=holder, hang=500)
     equal(done['woken'], 'yes', f'woken ({done.told()})')

@@ -22,7 +22,8 @@
 #define owners_prove owners_prove_of_this_file
 #include "../../shim/owners.c" // NOLINT(bugprone-suspicious-include)
 #undef owners_prove
-void owners_prove(int fd, uint64_t inode, uint64_t since_ms, uint64_t limit_us, struct owners_answer *answer);
+void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64_t limit_us,
+                  struct owners_answer *answer);
 
 #define AMPLE_US 5000000
 #define NOBODY 65534
@@ -40,6 +41,7 @@ static uint64_t now_ms(void)
 struct subject {
     int fd, peer;
     uint64_t since_ms, inode;
+    bool leaked;
 };
 
 static struct subject make_subject(void)
@@ -64,7 +66,7 @@ static struct owners_answer prove_within(const struct subject *s, uint64_t limit
 {
     struct owners_answer a;
     errno = 4242;
-    owners_prove(s->fd, s->inode, s->since_ms, limit_us, &a);
+    owners_prove(s->fd, s->inode, s->since_ms, s->leaked, limit_us, &a);
     assert_int_equal(errno, 4242);
     return a;
 }
@@ -823,6 +825,7 @@ static enum verdict verdict_of(const struct subject *s, pid_t pid)
         .self = (unsigned)getpid(),
         .caller = (unsigned)getpid(),
         .since_ms = s->since_ms,
+        .leaked = s->leaked || !s->since_ms,
         .deadline_us = procfs_now_us() + AMPLE_US,
         .kcmp = true,
     };
@@ -858,6 +861,123 @@ static void inherited_and_perhaps_in_flight(void **state)
     assert_int_equal(verdict_of(&s, 0), CLEAN);
     close(sv[0]), close(sv[1]);
     drop_subject(&s);
+}
+
+// Messages with descriptors, between the test and a process that is older than the socket.
+static int channel[2];
+
+static void send_to(int over, int fd)
+{
+    char control[CMSG_SPACE(sizeof fd)] __attribute__((aligned(8))) = {0};
+    struct iovec iov = {"x", 1};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    assert_int_equal(sendmsg(over, &m, 0), 1);
+}
+
+static int take_from(int over)
+{
+    int fd = -1;
+    char byte, control[CMSG_SPACE(sizeof fd)] __attribute__((aligned(8)));
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    if (recvmsg(over, &m, 0) == 1 && CMSG_FIRSTHDR(&m)) memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    return fd;
+}
+
+static void takes_one_then_closes(const struct subject *s, int control)
+{
+    int fd;
+    (void)s;
+    say(control);
+    hear(control);
+    dup2(fd = take_from(channel[1]), 300);
+    close(fd);
+    say(control);
+    hear(control);
+    close(300);
+    for (;;) {
+        say(control);
+        hear(control);
+    }
+}
+
+// A program that a child ran has given it to a process that was there before.
+static void leaked_and_passed_to_an_elder(void **state)
+{
+    (void)state;
+    struct subject none = {.fd = -1};
+    struct child busy = start_child(closes_and_spins, &none);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel), 0);
+    struct child elder = start_child(takes_one_then_closes, &none);
+    close(channel[1]);
+    uint64_t then = now_ms();
+    assert_true(WAIT_UNTIL(now_ms() > then + 2ull * TICK_MS));
+    struct subject s = make_subject(), leaked = s;
+    leaked.leaked = true;
+    check_answer(&leaked, OWNERS_ALONE, 0); // whatever the busy one does
+    send_to(channel[0], s.fd);
+    check_answer(&leaked, OWNERS_UNKNOWN, elder.pid); // in its queue
+    check_answer(&s, OWNERS_ALONE, 0);
+    tell(&elder);
+    check_answer(&leaked, OWNERS_HELD, elder.pid);
+    check_answer(&s, OWNERS_ALONE, 0);
+    tell(&elder);
+    check_answer(&leaked, OWNERS_ALONE, 0);
+    end_child(&elder);
+    end_child(&busy);
+    close(channel[0]);
+    drop_subject(&s);
+}
+
+// To the process that asks.
+static void leaked_and_passed_to_ourselves(void **state)
+{
+    (void)state;
+    struct subject s = make_subject();
+    s.leaked = true;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, channel), 0);
+    send_to(channel[0], s.fd);
+    check_answer(&s, OWNERS_UNKNOWN, getpid());
+    int twin = take_from(channel[1]);
+    check_answer(&s, OWNERS_HELD, getpid());
+    close(twin);
+    check_answer(&s, OWNERS_ALONE, 0);
+    close(channel[0]), close(channel[1]);
+    drop_subject(&s);
+}
+
+static void asks_as_nobody_for_a_leaked_one(const struct subject *unused, int control)
+{
+    (void)unused;
+    struct subject s = make_subject();
+    s.leaked = true;
+    say(control);
+    hear(control);
+    become_nobody();
+    check_answer(&s, OWNERS_ALONE, 0);
+}
+
+// Elsewhere each process of another user would stand in the way.
+static void leaked_and_an_elder_that_cannot_be_read(void **state)
+{
+    (void)state;
+    if (!is_root) {
+        print_message("         skipped: not root\n");
+        skip();
+    }
+    struct subject none = {.fd = -1};
+    struct child elder = start_child(holds, &none);
+    uint64_t then = now_ms();
+    assert_true(WAIT_UNTIL(now_ms() > then + 2ull * TICK_MS));
+    struct child c = start_child(asks_as_nobody_for_a_leaked_one, NULL);
+    say(c.control);
+    assert_int_equal(status_of(&c), 0);
+    end_child(&elder);
 }
 
 // Outside of the first process namespace somebody unseen may hold it, whoever else does not.
@@ -912,6 +1032,9 @@ static int run(void)
         cmocka_unit_test(a_proc_that_does_not_show_everything),
         cmocka_unit_test(inherited_and_perhaps_in_flight),
         cmocka_unit_test(inherited_in_a_namespace),
+        cmocka_unit_test(leaked_and_passed_to_an_elder),
+        cmocka_unit_test(leaked_and_passed_to_ourselves),
+        cmocka_unit_test(leaked_and_an_elder_that_cannot_be_read),
         cmocka_unit_test(no_time_no_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

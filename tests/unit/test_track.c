@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "family.h"
 #include "track.h"
 
 static const struct place here = {.pc = 0x1000, .tid = 1, .call = CALL_SOCKET};
@@ -151,6 +152,54 @@ static void a_duplicate_without_close_on_exec_leaks_into_later_spawns_only(void 
     assert_int_equal(retire(4).share, SHARE_NONE);
     track_spawned();
     assert_int_equal(retire(3).share, SHARE_FORK);
+}
+
+// Whether a program may have got it, at any time.
+static void what_was_without_close_on_exec_stays_exposed(void **state)
+{
+    (void)state;
+    open_as(3, SHARE_NONE, true);
+    open_as(4, SHARE_NONE, false);
+    open_as(5, SHARE_NONE, false);
+    open_as(6, SHARE_NONE, false);
+    track_cloexec(5, true);
+    track_forked();
+    track_cloexec(6, true);
+    open_as(7, SHARE_NONE, true);
+    track_mark(7, FD_LEAKED, 0);
+    assert_false(retire(3).exposed);
+    assert_true(retire(4).exposed);
+    assert_false(retire(5).exposed);
+    assert_true(retire(6).exposed);
+    assert_true(retire(7).exposed);
+    open_as(7, SHARE_NONE, true);
+    assert_false(retire(7).exposed);
+}
+
+// What a child does with the sockets that it has by fork, and only with those, is told; once it shows.
+static void a_child_tells_what_it_does(void **state)
+{
+    (void)state;
+    family_start();
+    for (int fd = 3; fd < 10; fd++) open_as(fd, SHARE_NONE, fd != 9);
+    track_fork_recover();
+    open_as(10, SHARE_NONE, true);
+    track_unpin(track_pin(3), 20, true);
+    track_unpin(track_pin(4), 21, false);
+    track_cloexec(5, false);
+    track_given(6);
+    track_passed(7);
+    track_unpin(track_pin(9), 22, false); // as it was at the fork
+    track_unpin(track_pin(10), 23, false);
+    track_passed(10);
+    const enum told told[] = {TOLD_NOTHING, TOLD_LEAKED,  TOLD_LEAKED,  TOLD_LEAKED,
+                              TOLD_PASSED,  TOLD_NOTHING, TOLD_NOTHING, TOLD_NOTHING};
+    for (int fd = 3; fd < 11; fd++) {
+        struct retired r = retire(fd);
+        enum told is = family_told(r.cookie, r.opened_ms);
+        if (is != told[fd - 3]) fail_msg("descriptor %d: told %d", fd, is);
+    }
+    for (int fd = 20; fd < 24; fd++) retire(fd);
 }
 
 static void passed_and_inherited_stay_so(void **state)
@@ -457,6 +506,8 @@ int main(void)
         cmocka_unit_test(a_child_knows_what_it_has_not_opened),
         cmocka_unit_test(a_spawn_shares_what_is_not_close_on_exec),
         cmocka_unit_test(a_duplicate_without_close_on_exec_leaks_into_later_spawns_only),
+        cmocka_unit_test(what_was_without_close_on_exec_stays_exposed),
+        cmocka_unit_test(a_child_tells_what_it_does),
         cmocka_unit_test(passed_and_inherited_stay_so),
         cmocka_unit_test(doubt_outlives_the_descriptor_that_it_came_by),
         cmocka_unit_test(flags_belong_to_the_socket),

@@ -375,6 +375,9 @@ static void prove_child(const char *holder, int s, int tell)
         struct program g;
         program_for(&g, &h, false);
         execv(self_path, g.argv);
+    } else if (is(holder, "ran")) { // a program had it, and has ended
+        must(write(tell, "r", 1), "tell");
+        execlp("true", "true", (char *)NULL);
     } else if (is(holder, "closed")) { // lives on without it
         close(s);
         must(write(tell, "r", 1), "tell");
@@ -398,7 +401,7 @@ static pid_t spawn_sleeper(int s, int tell)
     return pid;
 }
 
-// prove holder=exited|zombie|closed|cloexec|child|grandchild|execed|mover [rounds=N]: a possibly shared
+// prove holder=exited|zombie|ran|closed|cloexec|child|grandchild|execed|mover [rounds=N]: a possibly shared
 // socket, a thread of ours blocked on it. Who else holds it decides.
 static void prove_once(const char *holder)
 {
@@ -411,7 +414,7 @@ static void prove_once(const char *holder)
     if (pid == 0) prove_child(holder, s, tell[1]);
     say("child=%d", pid);
     if (!told_by_holder(tell[0], 'r')) broken("the other process says nothing");
-    if (is(holder, "exited") || is(holder, "grandchild")) must(waitpid(pid, NULL, 0), "waitpid");
+    if (is(holder, "exited") || is(holder, "ran") || is(holder, "grandchild")) must(waitpid(pid, NULL, 0), "waitpid");
     siginfo_t info;
     if (is(holder, "zombie")) must(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), "waitid");
     waiter_start(&w, "poll", s); // does not take the bytes that the holder answers
@@ -428,7 +431,7 @@ static void prove_once(const char *holder)
     shutdown(p, SHUT_RDWR);
     if (is(holder, "closed") || is(holder, "cloexec")) kill(pid, SIGKILL);
     if (held) waiter_returned(&w, DEADLINE_MS);
-    if (!is(holder, "exited") && !is(holder, "grandchild")) waitpid(pid, NULL, 0);
+    if (!is(holder, "exited") && !is(holder, "ran") && !is(holder, "grandchild")) waitpid(pid, NULL, 0);
     close(p);
     close(tell[0]);
     close(tell[1]);
