@@ -156,6 +156,8 @@ class Runner:
             'PRECLOSE_RATE': '0', 'PRECLOSE_REPORT': 'always', 'HOSTILE_SCRATCH': scratch,
             'HOSTILE_LIB': self.lib, 'HOSTILE_CC': CC, 'HOSTILE_SOURCE': HERE,
         }
+        if 'HOSTILE_FULL' in os.environ:
+            env['HOSTILE_FULL'] = os.environ['HOSTILE_FULL']
         env.update({k: v.format(scratch=scratch) for k, v in test['env'].items()})
         env['LD_PRELOAD'] = ' '.join(preload)
         return binary, env
