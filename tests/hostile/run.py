@@ -156,6 +156,8 @@ class Runner:
             'PRECLOSE_RATE': '0', 'PRECLOSE_REPORT': 'always', 'HOSTILE_SCRATCH': scratch,
             'HOSTILE_LIB': self.lib, 'HOSTILE_CC': CC, 'HOSTILE_SOURCE': HERE,
         }
+        if 'HOSTILE_FULL' in os.environ:
+            env['HOSTILE_FULL'] = os.environ['HOSTILE_FULL']
         env.update({k: v.format(scratch=scratch) for k, v in test['env'].items()})
         env['LD_PRELOAD'] = ' '.join(preload)
         return binary, env
@@ -193,18 +195,22 @@ class Runner:
         """→ (exit status, None if it had to be ended; its last line)"""
         command = self.cage + ['env', *(f'{k}={v}' for k, v in env.items()), binary]
         plain = {k: os.environ[k] for k in ('PATH', 'HOME', 'TMPDIR', 'LANG') if k in os.environ}
-        out = os.path.join(scratch, 'output')
-        with open(out, 'wb') as f:
-            p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT, cwd=scratch,
-                                 env=plain, start_new_session=True)
+        # Its verdict is what it says last; to stderr go others: the library, a sanitizer.
+        paths = [os.path.join(scratch, name) for name in ('output', 'errors')]
+        with open(paths[0], 'wb') as out, open(paths[1], 'wb') as err:
+            p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=scratch, env=plain,
+                                 start_new_session=True)
             try:
                 status = p.wait(timeout)
             except subprocess.TimeoutExpired:
                 status = None
         reap(p, scratch)
-        with open(out, encoding='utf-8', errors='replace') as f:
-            lines = [line for line in f.read().splitlines() if line.strip()]
-        return status, lines[-1] if lines else ''
+        for path in paths:
+            with open(path, encoding='utf-8', errors='replace') as f:
+                lines = [line for line in f.read().splitlines() if line.strip()]
+            if lines:
+                return status, lines[-1]
+        return status, ''
 
 
 def torn_line(env, scratch):

@@ -202,6 +202,32 @@ HELPER const struct operation operations[] = {
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
+// --- Which instructions ---
+
+// Most runs interrupt an instruction of the code once or twice, however often it is executed; with HOSTILE_FULL in the
+// environment, each time.
+HELPER bool everything_asked(void)
+{
+    return getenv("HOSTILE_FULL") != NULL;
+}
+
+// How often this has been asked about the instruction at that address before. Async-signal-safe.
+HELPER unsigned visits(unsigned long at)
+{
+    enum { SIZE = 1 << 15 };
+    static struct {
+        unsigned long at;
+        unsigned n;
+    } seen[SIZE];
+    unsigned slot = (unsigned)(at * 2654435769u) % SIZE;
+    for (unsigned tried = 0; seen[slot].at != at; slot = (slot + 1) % SIZE) {
+        if (++tried == SIZE) return 0; // full: every one is new
+        if (!seen[slot].at) seen[slot].at = at;
+        if (seen[slot].at == at) break;
+    }
+    return seen[slot].n++;
+}
+
 // --- The tracer ---
 
 HELPER struct {
