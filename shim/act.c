@@ -20,7 +20,7 @@ bool act_leave_epoll(int fd, const struct retired *r)
 bool act(int fd, const struct verdict *v)
 {
     if (v->action == ACTION_NONE) return true;
-    bool both = v->action == ACTION_SHUTDOWN || v->shut_both;
+    bool both = (v->action == ACTION_SHUTDOWN && !v->read_only) || v->shut_both;
     sys_call(SYS_shutdown, fd, v->action == ACTION_DRAIN ? SHUT_WR : both ? SHUT_RDWR : SHUT_RD, 0);
     struct sockaddr unspec = {.sa_family = AF_UNSPEC};
     return !v->disconnect || sys_call(SYS_connect, fd, (long)&unspec, sizeof unspec) != -EBUSY;

@@ -11,10 +11,11 @@
 // one: then nothing may be done that the set would show. Async-signal-safe, no lock of ours.
 bool act_leave_epoll(int fd, const struct retired *r);
 
-// Does what v says to the socket fd. ACTION_SHUTDOWN: shutdown(SHUT_RDWR). ACTION_ABORT: shutdown(SHUT_RD),
-// which wakes receivers and leaves close its reset; where v->disconnect, connect(AF_UNSPEC), which
-// wakes senders and resets at once (net/ipv4/tcp.c tcp_disconnect); where v->shut_both, SHUT_RDWR instead. ACTION_DRAIN:
-// shutdown(SHUT_WR), which wakes senders (net/ipv4/af_inet.c inet_shutdown).
+// Does what v says to the socket fd. ACTION_SHUTDOWN: shutdown(SHUT_RDWR); where v->read_only, SHUT_RD, which
+// wakes all but senders and which the peer does not see. ACTION_ABORT: shutdown(SHUT_RD), which leaves close its
+// reset; where v->disconnect, connect(AF_UNSPEC), which wakes senders and resets at once (net/ipv4/tcp.c
+// tcp_disconnect); where v->shut_both, SHUT_RDWR instead. ACTION_DRAIN: shutdown(SHUT_WR), which wakes senders
+// (net/ipv4/af_inet.c inet_shutdown).
 // Returns false if the disconnect was refused (EBUSY while a thread waits: Linux 6.4 to 6.6). Other errors
 // are of no consequence: the program's own call follows. Async-signal-safe, no lock of ours.
 bool act(int fd, const struct verdict *v);

@@ -77,6 +77,14 @@ static bool resets_linger(const struct facts *f)
            f->state == TCP_STATE_SYN_RECV;
 }
 
+// Is it a connection that can be written to? Only then does SHUT_RD leave its senders alone: where the peer has not
+// answered yet, it disconnects (net/ipv4/af_inet.c inet_shutdown).
+static bool takes_bytes(const struct facts *f)
+{
+    return is_tcp(f->kind) && (f->state == TCP_STATE_ESTABLISHED || f->state == TCP_STATE_CLOSE_WAIT ||
+                               f->state == TCP_STATE_SYN_RECV);
+}
+
 // Threads that wait for the socket to become readable cannot be woken without ending what a drain reads, and
 // would take the bytes: they come first. Nor can bytes come where the program has shut that direction down.
 static bool can_drain(const struct situation *s)
@@ -94,23 +102,16 @@ static enum action action_for(const struct situation *s, const struct settings *
     if (!facts_wake(f) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
     if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
     if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
-    if (s->deadly) return ACTION_NONE;
+    if (s->deadly) return takes_bytes(f) ? ACTION_SHUTDOWN : ACTION_NONE;
     return set->unread == UNREAD_DRAIN && can_drain(s) ? ACTION_DRAIN : ACTION_SHUTDOWN;
-}
-
-// Has the connection an end that can be written to?
-static bool takes_bytes(const struct facts *f)
-{
-    if (!is_tcp(f->kind) || f->listening) return false;
-    return f->state == TCP_STATE_ESTABLISHED || f->state == TCP_STATE_CLOSE_WAIT ||
-           f->state == TCP_STATE_SYN_SENT || f->state == TCP_STATE_SYN_RECV || f->state == TCP_STATE_UNKNOWN;
 }
 
 // May a thread be sending that is not known to be blocked? One that the peer has just made room for, or that
 // other work keeps from its processor, shows no call.
 static bool unseen_sender(const struct situation *s)
 {
-    return takes_bytes(s->facts) && (!s->blocked_known || s->running);
+    return (takes_bytes(s->facts) || (is_tcp(s->facts->kind) && s->facts->state == TCP_STATE_UNKNOWN)) &&
+           (!s->blocked_known || s->running);
 }
 
 // SHUT_RD does not wake senders, and leaves one that runs to block for ever once the buffer is full. A
@@ -145,8 +146,9 @@ static unsigned blocked_findings(const struct situation *s, const struct verdict
     if (!s->blocked || v->reason == REASON_DUPLICATED || v->reason == REASON_STALE ||
         v->reason == REASON_ALREADY_SHUT)
         return 0;
-    bool left = v->action == ACTION_NONE ||
-                (v->action == ACTION_ABORT && s->blocked_sending && !v->disconnect && !v->shut_both);
+    bool senders_wake = v->disconnect || v->shut_both || v->action == ACTION_DRAIN ||
+                        (v->action == ACTION_SHUTDOWN && !v->read_only);
+    bool left = v->action == ACTION_NONE || (s->blocked_sending && !senders_wake);
     return 1u << (left ? EVENT_LEFT_BLOCKED : EVENT_BLOCKED_THREADS);
 }
 
@@ -155,6 +157,7 @@ void decide(const struct situation *s, const struct settings *set, struct verdic
     *v = (struct verdict){.reason = reason_to_leave(s, set)};
     if (v->reason == REASON_NONE) v->action = action_for(s, set);
     if (v->action == ACTION_ABORT) wake_senders(s, v);
+    v->read_only = v->action == ACTION_SHUTDOWN && s->deadly;
     unsigned blocked = blocked_findings(s, v);
     v->findings = 1u << EVENT_CLOSE | blocked;
     // A thread in a call keeps the socket: what its last release will do, this close has not done yet.
@@ -179,15 +182,14 @@ enum want decide_wants_threads(const struct situation *s, const struct settings 
     struct verdict now, then;
     decide(s, set, &now);
     decide(&blocked, set, &then);
-    if (now.action != then.action || now.disconnect != then.disconnect) return WANT_ACTION;
+    if (now.action != then.action || now.disconnect != then.disconnect || now.read_only != then.read_only)
+        return WANT_ACTION;
     return now.findings == then.findings ? WANT_NOTHING : WANT_FINDING;
 }
 
-// Where nothing is unsent a sender is unlikely, and a thread blocked receiving is worth more than that doubt.
-// A reset wakes it in any case: there the least doubt counts.
-bool decide_fears_sigpipe(const struct situation *s, const struct settings *set)
+bool decide_fears_sigpipe(const struct situation *s)
 {
-    return unseen_sender(s) && (s->facts->unsent != 0 || action_for(s, set) == ACTION_ABORT);
+    return unseen_sender(s);
 }
 
 bool decide_wants_proof(const struct situation *s, const struct settings *set)

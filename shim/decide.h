@@ -62,6 +62,7 @@ struct verdict {
     enum reason reason;   // why ACTION_NONE; REASON_NONE for a kind that shutdown can't wake
     bool disconnect;      // ACTION_ABORT, TCP: a thread is sending, or may be, which only a disconnect wakes
     bool shut_both;       // ACTION_ABORT, unix: a sender is blocked, which only a shutdown both ways wakes
+    bool read_only;       // ACTION_SHUTDOWN: of the reading side only, as a sender could get SIGPIPE
     unsigned findings;    // 1 << EVENT_...
 };
 
@@ -80,8 +81,8 @@ enum want {
 };
 enum want decide_wants_threads(const struct situation *s, const struct settings *set);
 
-// Could the action raise SIGPIPE in a thread that is not known to be sending? Pure.
-bool decide_fears_sigpipe(const struct situation *s, const struct settings *set);
+// Could the action raise SIGPIPE in a thread that is not seen to be sending? Pure.
+bool decide_fears_sigpipe(const struct situation *s);
 
 // Would a proof that no other process holds the socket change the action? Pure.
 bool decide_wants_proof(const struct situation *s, const struct settings *set);

@@ -110,7 +110,7 @@ static void look_at_threads(struct release *w)
 // of that (net/core/stream.c sk_stream_error; unix sockets raise none).
 static void look_for_death(struct release *w)
 {
-    bool possible = w->blocked.sigpipe || decide_fears_sigpipe(&w->s, settings);
+    bool possible = w->blocked.sigpipe || decide_fears_sigpipe(&w->s);
     bool tcp = w->r.kind == KIND_TCP || w->r.kind == KIND_TCP6;
     w->s.deadly = possible && tcp && threads_die_of_sigpipe();
 }

@@ -22,7 +22,7 @@ struct finding {
     enum action action;
     enum reason reason;            // REASON_NONE: action says all
     bool acted;                    // action and reason are meaningful for this finding
-    bool deadly;                   // left-blocked: waking them would end the process by SIGPIPE
+    bool deadly;                   // waking a sender could end the process by SIGPIPE: shut down for reading only
     int holder;                    // left-blocked: the pid that shares the socket; 0 unknown
     const struct drained *drained; // ACTION_DRAIN: how that went
     int64_t age_ms;                // since the socket was opened; UNKNOWN

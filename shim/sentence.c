@@ -151,7 +151,7 @@ static void say_why_left(struct line *l, const struct finding *f)
         line_text(l, kind_name(f->facts->kind));
         line_text(l, ")");
     } else if (f->deadly) {
-        line_text(l, ": it would fail with EPIPE and get SIGPIPE, which ends this process");
+        line_text(l, ": EPIPE would come with SIGPIPE, which ends this process");
     } else if (f->acted && f->holder > 0) {
         line_text(l, ": process ");
         line_signed(l, f->holder);
@@ -169,7 +169,10 @@ static void left_blocked(struct line *l, const struct finding *f, const struct l
     say_where(l, " closed by ", &f->closed);
     line_text(l, is_known(&f->closed) ? " while " : " closed while ");
     say_threads(l, f->blocked);
-    line_text(l, f->blocked && f->blocked->n == 1 ? "; it stays blocked" : "; they stay blocked");
+    if (f->blocked && f->blocked->n == 1)
+        line_text(l, "; it stays blocked");
+    else
+        line_text(l, f->acted && f->action != ACTION_NONE ? "; those that send stay blocked" : "; they stay blocked");
     say_why_left(l, f);
     if (f->acted && f->reason == REASON_SETTING)
         line_text(l, "; set PRECLOSE_SHUTDOWN to always, or wake threads before close");
@@ -190,7 +193,7 @@ static void say_lost(struct line *l, const struct finding *f)
 static void unread_cost_tcp(struct line *l, const struct finding *f)
 {
     const bool already = f->acted && f->reason == REASON_ALREADY_SHUT;
-    const bool shut = already || (f->acted && f->action == ACTION_SHUTDOWN);
+    const bool shut = already || (f->acted && f->action == ACTION_SHUTDOWN && !f->deadly);
     if (!has_unsent(f) && shut) {
         line_text(l, already ? "; the program had shut it down" : "; preclose shut it down first");
         line_text(l, f->facts->unsent == 0
@@ -437,6 +440,8 @@ static void closed(struct line *l, const struct finding *f, const struct line_co
     }
     if (!f->acted) return;
     line_text(l, first[f->action]);
+    if (f->action == ACTION_SHUTDOWN && f->deadly)
+        line_text(l, ", for reading only: a thread may be sending, and SIGPIPE would end this process");
     if (f->reason == REASON_NONE) return;
     line_text(l, ": ");
     line_text(l, reason_text(f->reason));

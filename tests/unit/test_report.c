@@ -214,6 +214,10 @@ static const struct {
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; preclose shut it down first, so "
      "the peer reads EOF if all that was sent had arrived, else it gets a reset; call shutdown(SHUT_WR) and "
      "read until EOF before close"},
+    {"unread, shut down for reading only", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_UNREAD_RESET, ACTED(SHUTDOWN, NONE), .deadly = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; the peer gets a reset "
+     "(ECONNRESET) where it would have read EOF; call shutdown(SHUT_WR) and read until EOF before close"},
     {"unread, shut by the program", {TCP, .unread = 3, .unsent = 0},
      {.event = EVENT_UNREAD_RESET, ACTED(NONE, ALREADY_SHUT)},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed with 3 bytes unread; the program had shut it down and "
@@ -311,6 +315,11 @@ static const struct {
      "fd 7 netlink closed while 1 thread was blocked on it (17 worker in recvfrom); it stays blocked: "
      "shutdown does not wake threads on a socket of this kind (netlink); wake threads before close: by a "
      "signal, a timeout, or an eventfd in their poll"},
+    {"left, as SIGPIPE would end the process", {TCP, .unread = 0, .unsent = 9},
+     {.event = EVENT_LEFT_BLOCKED, ACTED(SHUTDOWN, NONE), .blocked = &two, .deadly = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed while 2 threads were blocked on it (17 worker in "
+     "recvfrom, 18 \"a b=c\" in accept4); those that send stay blocked: EPIPE would come with SIGPIPE, which "
+     "ends this process; ignore SIGPIPE or send with MSG_NOSIGNAL, and wake threads before close"},
     {"linger", {TCP, .unread = 2, .unsent = 5, .linger_reset = true},
      {.event = EVENT_LINGER_RESET, ACTED(ABORT, NONE), .closed = CLOSED},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 reset on purpose by close at 0x10: SO_LINGER is on with 0 s; "
@@ -338,6 +347,10 @@ static const struct {
     {"close", {TCP, .unread = 0, .unsent = 0},
      {.event = EVENT_CLOSE, ACTED(SHUTDOWN, NONE), .closed = CLOSED, .age_ms = 1500},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed by close at 0x10 after 1500 ms; shut down first"},
+    {"close, shut down for reading only", {TCP, .unread = 0, .unsent = 0},
+     {.event = EVENT_CLOSE, ACTED(SHUTDOWN, NONE), .deadly = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed; shut down first, for reading only: a thread may be "
+     "sending, and SIGPIPE would end this process"},
     {"close of a duplicate", {TCP, .unread = 0, .unsent = 0},
      {.event = EVENT_CLOSE, ACTED(NONE, DUPLICATED)},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed; nothing was done first: another descriptor of this "
