@@ -276,8 +276,8 @@ void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool
     switch (guard_enter(&g)) {
     case ENTRY_OK:
         work_on(w, fd, call, pc, may_act);
-        guard_leave(&g);
         if (w->timed) w->call_us = now_us();
+        guard_leave(&g);
         break;
     case ENTRY_NESTED:
         track_mark(fd, FD_CLOSED, FD_SOCKET | FD_EPOLL);
@@ -302,9 +302,9 @@ static bool finish(struct release *w, struct guard *g, int64_t drain_ms)
 void release_end(struct release *w)
 {
     if (!w->pending) return;
-    if (w->timed) w->call_us = now_us() - w->call_us;
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
+    if (w->timed) w->call_us = now_us() - w->call_us;
     track_closed_range((unsigned)w->fd, (unsigned)w->fd, guard_tid());
     finish(w, &g, settings->drain_ms);
 }
@@ -340,7 +340,10 @@ struct release *release_range(unsigned first, unsigned last, enum call call, uin
     struct release *kept = NULL;
     for (int fd = track_next(first, last); fd >= 0; fd = track_next((unsigned)fd + 1, last))
         kept = release_one(fd, call, pc, kept);
-    if (kept) kept->call_us = now_us();
+    struct guard g;
+    if (!kept || guard_enter(&g) != ENTRY_OK) return kept;
+    kept->call_us = now_us();
+    guard_leave(&g);
     return kept;
 }
 
@@ -357,16 +360,16 @@ static void take_time(struct release *list, int64_t us)
 void release_range_end(unsigned first, unsigned last, struct release *kept)
 {
     struct guard g;
+    if (guard_enter(&g) != ENTRY_OK) return;
     int64_t end = now_ms() + settings->drain_ms;
     if (kept) take_time(kept, now_us() - kept->call_us);
-    if (guard_enter(&g) != ENTRY_OK) return;
     track_closed_range(first, last, guard_tid());
     guard_leave(&g);
     for (struct release *next; kept; kept = next) {
-        int64_t left = end - now_ms();
         next = kept->next;
-        if (guard_enter(&g) != ENTRY_OK || !finish(kept, &g, left > 0 ? left : 0)) return;
         if (guard_enter(&g) != ENTRY_OK) return;
+        int64_t left = end - now_ms();
+        if (!finish(kept, &g, left > 0 ? left : 0) || guard_enter(&g) != ENTRY_OK) return;
         sys_call(SYS_munmap, (long)kept, sizeof *kept, 0);
         guard_leave(&g);
     }
