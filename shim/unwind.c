@@ -37,7 +37,9 @@ struct known {
 };
 _Static_assert(sizeof(struct cfi_rule) == 2 * sizeof(uint64_t), "a rule is kept in two words");
 
+#ifndef KNOWN_BITS // a test makes it crowded
 #define KNOWN_BITS 12
+#endif
 static struct known cache[1 << KNOWN_BITS];
 static lock_t cache_lock; // for writing
 static _Atomic uint32_t generation;

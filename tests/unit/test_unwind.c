@@ -26,6 +26,7 @@ enum { MAX = 64 };
 static struct view {
     uintptr_t ours[MAX];
     unsigned n;
+    uintptr_t here;        // behind the call of look()
     void *theirs[2 * MAX]; // from the caller of look()'s caller on
     unsigned depth;
 } view;
@@ -46,6 +47,7 @@ NOINLINE static void look(void)
 {
     const uintptr_t here = (uintptr_t)__builtin_return_address(0);
     memset(&view, 0, sizeof view);
+    view.here = here;
     view.n = unwind_callers(here - 1, view.ours, wanted);
     if (!ours_only) note_theirs((void *)here);
 }
@@ -390,6 +392,7 @@ LIAR(beyond_the_stack, ".cfi_def_cfa_offset 0x7ffffff0");
 LIAR(near_the_end, ".cfi_def_cfa_offset 0x10000"); // of a stack of 64 KiB
 LIAR(below, ".cfi_def_cfa_offset -32");
 LIAR(nowhere_up, ".cfi_def_cfa_offset 0");
+LIAR(stands_still, ".cfi_def_cfa_offset 0\n\t.cfi_escape 0x10, 16, 2, 0x77, 24"); // the address is right
 LIAR(odd, ".cfi_def_cfa_offset 33");
 LIAR(by_rbp, ".cfi_def_cfa %rbp, 16");
 LIAR(by_rbx, ".cfi_def_cfa %rbx, 16");
@@ -421,6 +424,7 @@ static const struct {
     {"beyond the stack", beyond_the_stack, RBP_SMALL},
     {"below", below, RBP_SMALL},
     {"nowhere up", nowhere_up, RBP_SMALL},
+    {"stands still", stands_still, RBP_SMALL},
     {"odd", odd, RBP_SMALL},
     {"by rbp, small", by_rbp, RBP_SMALL},
     {"by rbp, odd", by_rbp, RBP_ODD},
@@ -498,6 +502,34 @@ static void near_end(void)
     assert_ends_in(beyond_the_stack, "beyond a coroutine's stack");
 }
 
+// Behind a thread's stack there may be memory that looks like one.
+static uintptr_t *behind_stack;
+
+static void *lie_at_the_end(void *arg)
+{
+    via();
+    const uintptr_t in_via = view.here;
+    for (unsigned i = 0; i < 512; i++) behind_stack[i] = in_via;
+    by_rbp(via, (uintptr_t)behind_stack);
+    assert_ends_in(by_rbp, "behind a thread's stack");
+    return arg;
+}
+
+static void run_below_memory(void)
+{
+    const size_t size = 1 << 17;
+    pthread_attr_t attr;
+    pthread_t t;
+    char *stack = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    behind_stack = (uintptr_t *)(void *)(stack + size);
+    pthread_attr_init(&attr);
+    assert_int_equal(pthread_attr_setstack(&attr, stack, size), 0);
+    assert_int_equal(pthread_create(&t, &attr, lie_at_the_end, NULL), 0);
+    pthread_join(t, NULL);
+    pthread_attr_destroy(&attr);
+    munmap(stack, size + 4096);
+}
+
 static void test_lies(void **state)
 {
     (void)state;
@@ -513,6 +545,7 @@ static void test_lies(void **state)
     assert_int_equal(pthread_create(&t, NULL, lie_in_thread, NULL), 0); // what is wild there may lie above the stack
     pthread_join(t, NULL);
     run_on_small_stack(near_end);
+    run_below_memory();
     ours_only = false;
     munmap(page_without_access, 4096);
 }
