@@ -27,8 +27,19 @@ static int kept_now(void)
     return kept;
 }
 
+// It is the process's own, and no program that it starts gets it; and it is not where programs look for theirs.
+static void expect_private(void)
+{
+    int kept = kept_now();
+    struct rlimit limit;
+    must(getrlimit(RLIMIT_NOFILE, &limit));
+    expect(raw(SYS_fcntl, kept, F_GETFD, 0) & FD_CLOEXEC);
+    expect((rlim_t)kept >= (limit.rlim_cur < 1024 ? limit.rlim_cur / 2 : 512));
+}
+
 static void expect_told(const char *after)
 {
+    expect_private();
     unsigned before = lines_in(log_path);
     told_close();
     if (lines_in(log_path) != before + 1) fail("after %s nothing is written any more", after);
@@ -105,6 +116,31 @@ static void closed_unseen(void)
     expect_untouched(mine, "a raw close");
 }
 
+// The log is a file that has lost its name: dup2 onto its number moves it, as it can't be opened again.
+static void nameless(void)
+{
+    char gone[PATH_MAX + 20];
+    int mine = own_file("nameless");
+    struct stat before, after;
+    must(rename(log_path, strcat(strcpy(gone, log_path), ".gone")));
+    must(unlink(gone));
+    must(mkdir(log_path, 0700));
+    for (int how = 0; how < 3; how++) {
+        snprintf(gone, sizeof gone, "%s.gone (deleted)", log_path);
+        int kept = log_descriptor(gone);
+        if (kept < 0) fail("the log is not open any more after %d times", how);
+        must(fstat(kept, &before));
+        must(how == 0 ? dup2(mine, kept) : how == 1 ? dup3(mine, kept, 0) : (int)syscall(SYS_dup3, mine, kept, O_CLOEXEC));
+        told_close();
+        if (log_descriptor(gone) < 0) fail("dup2 onto its number has closed the log");
+        must(fstat(log_descriptor(gone), &after));
+        if (after.st_size == before.st_size) fail("after dup2 onto its number nothing is written any more");
+        expect_untouched(mine, "dup2");
+        must(close(kept));
+    }
+    must(rmdir(log_path));
+}
+
 static void limited(void)
 {
     struct rlimit limit = {64, 64};
@@ -177,6 +213,7 @@ static const struct {
     {"swept", swept},
     {"replaced", replaced},
     {"closed unseen", closed_unseen},
+    {"nameless", nameless},
     {"limited", limited},
     {"swept meanwhile", swept_meanwhile},
 };

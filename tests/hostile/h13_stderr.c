@@ -1,4 +1,5 @@
 // timeout: 60
+// beside: after hook
 // Hazard 13: findings go to a stderr that is the program's: closed, replaced, full, without a reader, stopped. Nothing is
 // written into what took its place, nothing waits, no signal comes, and the last reader sees its end.
 #include "hostile.h"
@@ -146,6 +147,58 @@ static void stopped_terminal(void)
     many_quickly(3000);
 }
 
+// Nobody reads it: it takes what it has room for.
+static void unread_terminal(void)
+{
+    many_quickly(1000);
+}
+
+// Another thread has findings all the time, while this one replaces stderr and takes it back.
+static _Atomic bool over;
+
+static void *tell(void *arg)
+{
+    while (!atomic_load(&over)) told_close();
+    return arg;
+}
+
+// Between what the library does before the kernel's dup2 and that: some microseconds, now more, now less.
+static void wait_a_little(const char *call, int to)
+{
+    static uint64_t seed = 88172645463325252u;
+    (void)call;
+    if (to == 2)
+        for (uint64_t n = next_random(&seed) % 30000; n; n--) __asm__ volatile("" ::: "memory");
+}
+
+static void replaced_meanwhile(void)
+{
+    void (**hook)(const char *, int);
+    *(void **)(void *)&hook = dlsym(RTLD_DEFAULT, "beside_before");
+    if (!hook) skip("beside/hook.so is not preloaded");
+    *hook = wait_a_little;
+    int mine = own_file(), kept = must(dup(2));
+    pthread_t t = start_thread(tell, NULL);
+    for (int64_t end = now_ms() + 500; now_ms() < end;) {
+        must(dup2(mine, 2));
+        expect_empty(mine, "dup2");
+        must(dup2(kept, 2));
+        must(dup3(mine, 2, O_CLOEXEC));
+        expect_empty(mine, "dup3");
+        must(dup2(kept, 2));
+        must(syscall(SYS_dup3, mine, 2, 0));
+        expect_empty(mine, "dup3 by number");
+        must(dup2(kept, 2));
+    }
+    atomic_store(&over, true);
+    pthread_join(t, NULL);
+    expect_empty(mine, "the last");
+    many(3);
+    struct stat st;
+    must(fstat(2, &st));
+    expect(st.st_size > 0); // it was written to while it was there
+}
+
 static void limited_file(void)
 {
     struct rlimit limit = {4000, 4000};
@@ -164,7 +217,7 @@ static void device(void)
 static const struct {
     const char *name;
     void (*run)(void);
-    enum { CLOSED, PIPE, SOCKET, TERMINAL, PLAIN, FULL } what;
+    enum { CLOSED, PIPE, SOCKET, TERMINAL, STOPPED, PLAIN, FULL } what;
 } scenarios[] = {
     {"closed at the start", closed_at_start, CLOSED},
     {"closed later", closed_later, PLAIN},
@@ -172,7 +225,9 @@ static const struct {
     {"a full pipe", full_pipe, PIPE},
     {"a pipe without a reader", no_reader, PIPE},
     {"a socket", socket_as_stderr, SOCKET},
-    {"a terminal that is stopped", stopped_terminal, TERMINAL},
+    {"a terminal that is stopped", stopped_terminal, STOPPED},
+    {"a terminal that nobody reads", unread_terminal, TERMINAL},
+    {"replaced meanwhile", replaced_meanwhile, PLAIN},
     {"a file with a limit", limited_file, PLAIN},
     {"a full device", device, FULL},
 };
@@ -195,8 +250,9 @@ static void start(long n)
         pair(fds);
         break;
     case TERMINAL:
+    case STOPPED:
         must(openpty(&fds[0], &fds[1], NULL, NULL, NULL));
-        must(tcflow(fds[1], TCOOFF));
+        if (scenarios[n].what == STOPPED) must(tcflow(fds[1], TCOOFF));
         break;
     case PLAIN:
         fds[1] = must(open(path, O_WRONLY | O_CREAT | O_APPEND, 0600));
