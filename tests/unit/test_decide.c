@@ -126,7 +126,7 @@ static const struct row rows[] = {
      .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
     {"unread, to be drained, with a sender that would die", {ESTABLISHED, .unread = 3},
      {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .unread = UNREAD_DRAIN,
-     .reason = REASON_NONE, .findings = BIT(LEFT_BLOCKED)},
+     .action = ACTION_SHUTDOWN, .read_only = true, .findings = BIT(LEFT_BLOCKED)},
     {"unread, to be drained, with a thread that waits for more", {ESTABLISHED, .unread = 3},
      {CALM, .blocked = 1, .blocked_waiting = true}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN,
      .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
