@@ -23,7 +23,8 @@ SHIM_SRC  = $(wildcard shim/*.c) $(wildcard shim/*.S)
 SHIM_OBJ  = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SHIM_SRC)))
 # The rooms, without the names that would replace libc's in the test itself.
 ROOM_OBJ  = $(filter-out $(BUILD)/shim/exports_%.o $(BUILD)/shim/life.o $(BUILD)/shim/release.o \
-              $(BUILD)/shim/drain.o $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o,$(SHIM_OBJ))
+              $(BUILD)/shim/drain.o $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o \
+              $(BUILD)/shim/scan.o $(BUILD)/shim/watch.o,$(SHIM_OBJ))
 UNIT_SRC  = $(wildcard tests/unit/test_*.c)
 # Ways to build a program that differ in what its stack and its tables look like.
 BUILT      = no-pie O0 Os frame-pointers branch-protection vectors

@@ -127,13 +127,13 @@ static void reasons(void)
 #undef REASON
 }
 
-enum shape { STRING, NUMBER, PLACE, PLACES, THREADS, COUNTS };
+enum shape { STRING, NUMBER, PLACE, PLACES, THREADS, COUNTS, LEAKS };
 
 static void field(const char *name, enum shape shape, const char *meaning)
 {
     static const char *const shapes[] = {
         [STRING] = "string",   [NUMBER] = "number",     [PLACE] = "object", [PLACES] = "array of strings",
-        [THREADS] = "array of objects", [COUNTS] = "object",
+        [THREADS] = "array of objects", [COUNTS] = "object", [LEAKS] = "array of objects",
     };
     head(name, shapes[shape]);
     sentence(meaning);
@@ -144,10 +144,12 @@ static void fields(void)
 #define FIELD(name, shape, meaning) field(name, shape, meaning);
 #define THREAD_FIELD(name, shape, meaning)
 #define PLACE_FIELD(name, shape, meaning)
+#define LEAK_FIELD(name, shape, meaning)
 #include "fields.def"
 #undef FIELD
 #undef THREAD_FIELD
 #undef PLACE_FIELD
+#undef LEAK_FIELD
 }
 
 static void thread_fields(void)
@@ -155,10 +157,12 @@ static void thread_fields(void)
 #define FIELD(name, shape, meaning)
 #define THREAD_FIELD(name, shape, meaning) field(name, shape, meaning);
 #define PLACE_FIELD(name, shape, meaning)
+#define LEAK_FIELD(name, shape, meaning)
 #include "fields.def"
 #undef FIELD
 #undef THREAD_FIELD
 #undef PLACE_FIELD
+#undef LEAK_FIELD
 }
 
 static void place_fields(void)
@@ -166,10 +170,25 @@ static void place_fields(void)
 #define FIELD(name, shape, meaning)
 #define THREAD_FIELD(name, shape, meaning)
 #define PLACE_FIELD(name, shape, meaning) field(name, shape, meaning);
+#define LEAK_FIELD(name, shape, meaning)
 #include "fields.def"
 #undef FIELD
 #undef THREAD_FIELD
 #undef PLACE_FIELD
+#undef LEAK_FIELD
+}
+
+static void leak_fields(void)
+{
+#define FIELD(name, shape, meaning)
+#define THREAD_FIELD(name, shape, meaning)
+#define PLACE_FIELD(name, shape, meaning)
+#define LEAK_FIELD(name, shape, meaning) field(name, shape, meaning);
+#include "fields.def"
+#undef FIELD
+#undef THREAD_FIELD
+#undef PLACE_FIELD
+#undef LEAK_FIELD
 }
 
 // "tcp, tcp6, ... or other."
@@ -205,7 +224,7 @@ static const struct {
 } tables[] = {
     {"@SETTINGS@\n", settings}, {"@FINDINGS@\n", findings},         {"@REASONS@\n", reasons},
     {"@FIELDS@\n", fields},     {"@THREAD-FIELDS@\n", thread_fields}, {"@PLACE-FIELDS@\n", place_fields},
-    {"@KINDS@\n", kinds},       {"@STATES@\n", states},
+    {"@LEAK-FIELDS@\n", leak_fields}, {"@KINDS@\n", kinds}, {"@STATES@\n", states},
 };
 
 static bool print_table(const char *line)

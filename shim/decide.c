@@ -203,6 +203,21 @@ bool decide_wants_proof(const struct situation *s, const struct settings *set)
     return now.action != then.action;
 }
 
+bool decide_open_at_exit(const struct facts *f, bool shared, enum level *level)
+{
+    bool reset = !shared && resets_unread(f);
+    *level = reset || f->state == TCP_STATE_CLOSE_WAIT ? LEVEL_WARNING : LEVEL_NOTICE;
+    switch (f->state) {
+    case TCP_STATE_ESTABLISHED:
+    case TCP_STATE_CLOSE_WAIT:
+    case TCP_STATE_FIN_WAIT1:
+    case TCP_STATE_FIN_WAIT2:
+        return true;
+    default:
+        return false; // never connected, or both sides have said that they are done
+    }
+}
+
 static const char *const action_names[] = {
 #define ACTION(id, name) name,
 #define REASON(id, name, text)

@@ -87,6 +87,10 @@ bool decide_fears_sigpipe(const struct situation *s);
 // Would a proof that no other process holds the socket change the action? Pure.
 bool decide_wants_proof(const struct situation *s, const struct settings *set);
 
+// Is a socket that this process has connected, or accepted, still a connection, so that its being open at exit is
+// worth telling, and how badly? shared: another process may hold it, so that the exit may not close it. Pure.
+bool decide_open_at_exit(const struct facts *f, bool shared, enum level *level);
+
 // The names that findings print. Pure.
 const char *action_name(enum action action);
 const char *reason_name(enum reason reason);

@@ -15,6 +15,7 @@
 #include "release.h"
 #include "sink.h"
 #include "sys.h"
+#include "watch.h"
 
 static bool may_be_ours(int fd)
 {
@@ -194,8 +195,11 @@ EXPORT int dup3(int from, int to, int flags)
 
 static int next_close_range(unsigned first, unsigned last, int flags, bool raw)
 {
-    return raw ? (int)real()->syscall(SYS_close_range, first, last, flags)
-               : real()->close_range(first, last, flags);
+    bool barred = (unsigned)flags & CLOSE_RANGE_UNSHARE && watch_bar(); // it would keep the old table
+    int ret = raw ? (int)real()->syscall(SYS_close_range, first, last, flags)
+                  : real()->close_range(first, last, flags);
+    watch_unbar(barred);
+    return ret;
 }
 
 // The same, around preclose's own descriptors.

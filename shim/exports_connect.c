@@ -5,6 +5,7 @@
 
 #include "guard.h"
 #include "options.h"
+#include "watch.h"
 
 // Is this an address of TCP with a port? The program may hand in anything and expect EFAULT or EINVAL.
 static bool names_port(const struct sockaddr *address, socklen_t length)
@@ -38,9 +39,19 @@ void got_connection(int fd)
     guard_leave(&g);
 }
 
+static void note_connection(int fd)
+{
+    struct guard g;
+    if (!(track_state(fd) & FD_TCP) || guard_enter(&g) != ENTRY_OK) return;
+    track_connected(fd);
+    watch_leave(&g);
+}
+
 int connected(int fd, int ret, uintptr_t pc)
 {
-    if (ret == 0 || errno == EINPROGRESS || errno == EINTR) got_connection(fd); // the last two: under way
+    bool made = ret == 0 || errno == EINPROGRESS || errno == EINTR; // the last two: under way
+    if (made) got_connection(fd);
+    if (made) note_connection(fd);
     else if (errno == EBADF) misuse_use(fd, CALL_CONNECT, pc);
     return ret;
 }

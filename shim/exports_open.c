@@ -12,8 +12,15 @@
 #include "guard.h"
 #include "release.h"
 #include "sys.h"
+#include "watch.h"
 
 #define KIND_ASK ((enum kind)-1) // the kernel must say which
+
+static bool is_connected(int fd, enum kind kind)
+{
+    enum tcp_state state = probe_state(fd, kind);
+    return state == TCP_STATE_ESTABLISHED || state == TCP_STATE_CLOSE_WAIT;
+}
 
 static void got(int fd, enum kind kind, enum share share, bool cloexec, enum call call, uintptr_t pc)
 {
@@ -22,16 +29,18 @@ static void got(int fd, enum kind kind, enum share share, bool cloexec, enum cal
     if (entry == ENTRY_NESTED) track_mark(fd, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return;
     misuse_flush_own();
+    if (kind == KIND_ASK) kind = probe_kind(fd);
     struct opening o = {
         .place = place_here(call, pc),
         .cookie = release_identity(fd),
-        .kind = kind == KIND_ASK ? probe_kind(fd) : kind,
+        .kind = kind,
         .share = share,
         .cloexec = cloexec,
+        .connected = call == CALL_ACCEPT || call == CALL_ACCEPT4 || (share == SHARE_PASSED && is_connected(fd, kind)),
     };
     if (o.cookie) track_open(fd, &o);
     else track_unpin(NULL, fd, false);
-    guard_leave(&g);
+    watch_leave(&g);
 }
 
 void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc)

@@ -16,6 +16,7 @@
 #include "memory.h"
 #include "release.h"
 #include "sys.h"
+#include "watch.h"
 
 #define CONTROL_MAX ((size_t)1 << 20) // the kernel takes no more (net.core.optmem_max)
 
@@ -262,7 +263,10 @@ void note_unshare(unsigned long flags)
 EXPORT int unshare(int flags)
 {
     note_unshare((unsigned long)flags);
-    return real()->unshare(flags);
+    bool barred = watch_bar();
+    int ret = real()->unshare(flags);
+    watch_unbar(barred);
+    return ret;
 }
 
 EXPORT int prctl(int option, ...)

@@ -12,6 +12,7 @@
 #include "life.h"
 #include "probe.h"
 #include "sys.h"
+#include "watch.h"
 
 static int next_close(int fd)
 {
@@ -48,6 +49,15 @@ static long sandbox(long nr, const long a[6])
     life_sandbox_begin();
     long ret = next(nr, a);
     life_sandbox_end(ret >= 0);
+    return ret;
+}
+
+static long move(long nr, const long a[6])
+{
+    if (nr == SYS_unshare) note_unshare((unsigned long)a[0]);
+    bool barred = watch_bar();
+    long ret = next(nr, a);
+    watch_unbar(barred);
     return ret;
 }
 
@@ -178,8 +188,8 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_clone3:
         return do_fork(nr, a, clone3_flags(a));
     case SYS_unshare:
-        note_unshare((unsigned long)a[0]);
-        return next(nr, a);
+    case SYS_setns:
+        return move(nr, a);
     case SYS_seccomp:
         if (a[0] == SECCOMP_SET_MODE_STRICT || a[0] == SECCOMP_SET_MODE_FILTER) return sandbox(nr, a);
         return next(nr, a);

@@ -23,10 +23,14 @@
 #include "real.h"
 #include "release.h"
 #include "report.h"
+#include "scan.h"
 #include "sink.h"
 #include "sys.h"
 #include "threads.h"
 #include "track.h"
+#include "watch.h"
+
+#define LEAKS_TOLD 8 // places that the summary names
 
 static struct settings settings;
 static _Atomic bool started;
@@ -133,12 +137,14 @@ void life_forked_child(void)
     misuse_child();
     threads_child();
     place_child();
+    watch_child();
 }
 
 // The table's lock is not held across the fork: other handlers, and libc itself, take locks then that a thread
 // waiting for ours may hold. A child whose parent was changing the table begins with an empty one.
 void life_before_fork(void)
 {
+    watch_before_fork();
     track_forked();
     release_wait_acting();
 }
@@ -147,6 +153,7 @@ void life_after_fork(bool child)
 {
     if (child) guard_forked_child();
     else track_forked(); // again: for sockets that other threads have opened meanwhile
+    watch_after_fork();
 }
 
 static void after_fork_parent(void)
@@ -166,8 +173,9 @@ static void use_loader(void)
     modules_use(find);
 }
 
-// exit(3) calls this last, after the destructors: what registers first, and that is before libc registers the
-// loader's, is called last. exit calls itself here, for what is left of it: the program's streams are flushed.
+// exit(3) calls this last, after the destructors, which may close connections: what registers first, and that is
+// before libc registers the loader's, is called last. exit calls itself here, for what is left of it: the program's
+// streams are flushed.
 static void leave(int status, void *unused)
 {
     (void)unused;
@@ -224,11 +232,12 @@ void life_start(void)
         report_start(&settings, comm);
         release_start(&settings);
         options_start(&settings);
+        watch_start(&settings);
         ignore_sigpipe();
         adopt_inherited();
         family_start();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
-        if (settings.exit_code) on_exit(leave, NULL);
+        on_exit(leave, NULL);
         guard_open();
     } else {
         guard_shut();
@@ -257,6 +266,7 @@ bool life_has_io_uring(void)
 static _Atomic int attempts;
 static _Atomic bool in_sandbox;
 static _Atomic int before_attempts; // enum phase
+static _Atomic int watches_barred;
 
 void life_sandbox_begin(void)
 {
@@ -265,7 +275,9 @@ void life_sandbox_begin(void)
         family_tell_of_all(TOLD_LEAKED); // what it sends from in there is not looked at
         guard_leave(&g);
     }
+    if (watch_bar()) atomic_fetch_add(&watches_barred, 1);
     if (atomic_fetch_add(&attempts, 1) == 0) atomic_store(&before_attempts, guard_shut());
+    watch_quiet();
 }
 
 void life_sandbox_end(bool entered)
@@ -277,15 +289,18 @@ void life_sandbox_end(bool entered)
     // Other threads may have duplicated a socket meanwhile, unseen.
     if (track_has_threads()) track_doubt();
     guard_reopen(before);
+    while (atomic_load(&watches_barred) && atomic_fetch_sub(&watches_barred, 1)) watch_unbar(true);
 }
 
 void life_end(void)
 {
     struct guard g;
-    if (!misuse_waiting() && !report_summary_due()) return;
+    if (!misuse_waiting() && !watch_due() && !report_summary_due()) return;
     if (guard_enter(&g) != ENTRY_OK) return;
+    struct leak leak[LEAKS_TOLD];
     misuse_flush();
-    report_summary();
+    watch_exit();
+    report_summary(leak, scan_leaks(leak, LEAKS_TOLD));
     guard_leave(&g);
 }
 
@@ -296,9 +311,4 @@ int life_status(int status)
     if (guard_enter(&g) != ENTRY_OK) return status; // a vfork child: the findings are its parent's
     guard_leave(&g);
     return (int)settings.exit_code;
-}
-
-__attribute__((destructor)) static void destruct(void)
-{
-    life_end();
 }

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -248,6 +247,21 @@ enum tcp_state probe_state(int fd, enum kind kind)
     struct facts f = {.state = TCP_STATE_UNKNOWN};
     if (kinds[kind].asks == ASKS_TCP) ask_tcp_state(fd, &f);
     return f.state;
+}
+
+void probe_hangups(struct pollfd *p, unsigned n)
+{
+    struct timespec now = {0, 0};
+    sys_call6(SYS_ppoll, (long)p, n, (long)&now, 0, 0, 0);
+}
+
+bool probe_silence(int fd, struct silence *s)
+{
+    struct tcp_info info = {0};
+    socklen_t n = offsetof(struct tcp_info, tcpi_last_ack_recv) + sizeof info.tcpi_last_ack_recv;
+    if (sys_call6(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&n, 0) < 0) return false;
+    *s = (struct silence){(enum tcp_state)info.tcpi_state, info.tcpi_last_ack_recv, info.tcpi_last_data_recv};
+    return true;
 }
 
 static bool is_unbound(const struct address *a)

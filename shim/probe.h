@@ -3,6 +3,7 @@
 #define PRECLOSE_PROBE_H
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -87,6 +88,21 @@ int64_t probe_unread(int fd);
 
 // The TCP state that fd is in now (TCP_INFO); TCP_STATE_UNKNOWN for other kinds. Async-signal-safe, no lock.
 enum tcp_state probe_state(int fd, enum kind kind);
+
+// Of each descriptor in p (at most 1,024), into revents: POLLRDHUP if the peer has sent its FIN or this side was
+// shut down for reading, POLLHUP if both directions are shut or it is not connected (net/ipv4/tcp.c tcp_poll), and
+// those of events that hold. Waits for nothing. Async-signal-safe, no lock.
+void probe_hangups(struct pollfd *p, unsigned n);
+
+// What TCP_INFO says of the end of a connection, in milliseconds ago.
+struct silence {
+    enum tcp_state state;
+    int64_t ack_ms;  // the peer's last acknowledgement: its FIN was one, and each later packet is
+    int64_t data_ms; // the peer's last data, or the connection's beginning: not later than its FIN
+};
+
+// Fills in *s for a TCP socket. Returns false if it is none. Async-signal-safe, no lock.
+bool probe_silence(int fd, struct silence *s);
 
 // Fills in f->local and f->peer (getsockname, getpeername) of IPv4, IPv6 and unix sockets; an unbound one has
 // no address. Async-signal-safe, no lock.

@@ -3,6 +3,7 @@
 #ifndef PRECLOSE_REAL_H
 #define PRECLOSE_REAL_H
 
+#include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -19,6 +19,7 @@ static struct {
     bool nowhere;   // PRECLOSE_LOG=none
     char comm[16];
     _Atomic uint64_t counts[EVENT_COUNT];
+    _Atomic bool warned; // a warning was found
     _Atomic bool summed_up;
     struct rate rate;
     uint64_t held_back;         // since the start of the process
@@ -37,6 +38,7 @@ static void start_anew(void)
 {
     lock_reset(&self.lock);
     for (unsigned e = 0; e < EVENT_COUNT; e++) atomic_store(&self.counts[e], 0);
+    atomic_store(&self.warned, false);
     atomic_store(&self.summed_up, false);
     memset(&self.rate, 0, sizeof self.rate);
     self.held_back = self.lost = self.lost_untold = 0;
@@ -62,9 +64,19 @@ void report_child(void)
     sink_child();
 }
 
+enum level finding_level(const struct finding *f)
+{
+    return f->grave ? LEVEL_WARNING : event_level(f->event);
+}
+
+static bool is_wanted(enum level level)
+{
+    return !self.nowhere && level <= self.level;
+}
+
 bool report_wants(enum event event)
 {
-    return !self.nowhere && event_level(event) <= self.level;
+    return is_wanted(event_level(event));
 }
 
 static bool put(const struct finding *f, struct line_context *c)
@@ -80,8 +92,8 @@ static uint64_t *admit(const struct finding *f)
 {
     static uint64_t never_held;
     if (f->event == EVENT_CLOSE || !self.limit) return &never_held;
-    return rate_admit(&self.rate, f->event, f->used.pc ? f->used.pc : f->closed.pc, now_us(CLOCK_MONOTONIC),
-                      self.limit);
+    uintptr_t pc = f->used.pc ? f->used.pc : f->closed.pc ? f->closed.pc : f->opened.pc;
+    return rate_admit(&self.rate, f->event, pc, now_us(CLOCK_MONOTONIC), self.limit);
 }
 
 static void tell(const struct finding *f)
@@ -103,8 +115,9 @@ static void tell(const struct finding *f)
 
 void report(const struct finding *f)
 {
-    atomic_fetch_add(&self.counts[f->event], 1);
-    if (!report_wants(f->event)) return;
+    atomic_fetch_add(&self.counts[f->event], f->more ? f->more : 1);
+    if (finding_level(f) == LEVEL_WARNING) atomic_store(&self.warned, true);
+    if (!is_wanted(finding_level(f))) return;
     lock_take(&self.lock);
     tell(f);
     lock_give(&self.lock);
@@ -112,9 +125,7 @@ void report(const struct finding *f)
 
 bool report_warned(void)
 {
-    for (unsigned e = 0; e < EVENT_COUNT; e++)
-        if (atomic_load(&self.counts[e]) && event_level((enum event)e) == LEVEL_WARNING) return true;
-    return false;
+    return atomic_load(&self.warned);
 }
 
 bool report_summary_due(void)
@@ -123,14 +134,15 @@ bool report_summary_due(void)
     return self.when == REPORT_ALWAYS || report_warned();
 }
 
-void report_summary(void)
+void report_summary(const struct leak *leak, unsigned n)
 {
     if (!report_summary_due() || atomic_exchange(&self.summed_up, true)) return;
     uint64_t counts[EVENT_COUNT];
     for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = atomic_load(&self.counts[e]);
     const struct finding f = {.event = EVENT_SUMMARY, .fd = UNKNOWN, .age_ms = UNKNOWN};
     lock_take(&self.lock);
-    struct line_context c = {.held_back = self.held_back, .lost = self.lost, .counts = counts};
+    struct line_context c = {
+        .held_back = self.held_back, .lost = self.lost, .counts = counts, .leak = leak, .leaks = n};
     put(&f, &c);
     lock_give(&self.lock);
 }

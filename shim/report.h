@@ -9,6 +9,7 @@
 #include "decide.h"
 #include "drain.h"
 #include "inuse.h"
+#include "leaks.h"
 #include "place.h"
 #include "probe.h"
 #include "settings.h"
@@ -27,6 +28,10 @@ struct finding {
     const struct drained *drained; // ACTION_DRAIN: how that went
     int64_t age_ms;                // since the socket was opened; UNKNOWN
     int64_t blocked_ms;            // how long the call was held, by a close that lingers or by a drain; 0: not told
+    int64_t close_wait_ms;         // in CLOSE_WAIT for at least that; 0: not, or not known
+    bool shared;                   // close-wait, open-at-exit: another process may hold it too
+    bool grave;                    // open-at-exit: a warning, as something is lost or left
+    unsigned more;                 // open-at-exit, of no socket: it stands for so many
     struct place opened, closed;   // pc 0 and tid 0: unknown
     struct place used;             // the call that failed: double-close, use-after-close, address-in-use...
     const struct in_use *in_use;   // address-in-use: what stands in the way
@@ -41,6 +46,8 @@ struct line_context {
                         // summary: all that were
     uint64_t lost;      // lines that could not be written since the last that was; summary: all
     const uint64_t *counts; // summary: how many findings of each event, EVENT_COUNT numbers
+    const struct leak *leak; // summary: who opened what is in CLOSE_WAIT
+    unsigned leaks;
 };
 
 #define LINE_MAX_BYTES 4096 // at most; PIPE_BUF, so that a line into a pipe is never torn (pipe(7))
@@ -61,7 +68,7 @@ void report_start(const struct settings *settings, const char *comm);
 void report_child(void);
 
 // Counts the finding; writes it if its severity and PRECLOSE_RATE let it (per event and place: where it
-// was used, else closed; EVENT_CLOSE without limit). Takes the report lock (signals are blocked by the
+// was used, else closed, else opened; EVENT_CLOSE without limit). Takes the report lock (signals are blocked by the
 // caller's guard), then the sink lock; safe in a handler that did not interrupt it.
 void report(const struct finding *f);
 
@@ -71,11 +78,14 @@ bool report_warned(void);
 // Would report_summary write something? Async-signal-safe, no lock, no system call.
 bool report_summary_due(void);
 
-// The summary, if PRECLOSE_REPORT asks for it; only the first call of a process does anything. Takes the
-// same locks.
-void report_summary(void);
+// The summary, if PRECLOSE_REPORT asks for it, with n places of the leak table; only the first call of a process
+// does anything. Takes the same locks.
+void report_summary(const struct leak *leak, unsigned n);
 
-// Is a finding of this event written at all? Lets callers skip gathering what no one will read. Async-
+// How severe a finding is. Pure.
+enum level finding_level(const struct finding *f);
+
+// Is a finding of this event, of its usual severity, written at all? Lets callers skip gathering what no one will read. Async-
 // signal-safe, no lock.
 bool report_wants(enum event event);
 

@@ -289,6 +289,75 @@ static void field_counts(struct out *o, const uint64_t *counts)
     object_end(o, start);
 }
 
+static void json_leak(struct out *o, const struct leak *k)
+{
+    struct line *l = &o->line;
+    line_text(l, "{\"opened\":{\"call\":\"");
+    line_text(l, call_name(k->opened.call));
+    if (k->opened.pc) {
+        const char *text;
+        size_t n = modules_place(k->opened.pc, &text);
+        line_text(l, "\",\"at\":[");
+        line_json(l, text, n);
+        line_text(l, "]},\"now\":");
+    } else {
+        line_text(l, "\"},\"now\":");
+    }
+    line_unsigned(l, k->now);
+    line_text(l, ",\"most\":");
+    line_unsigned(l, k->most);
+    line_text(l, ",\"oldest_ms\":");
+    line_signed(l, k->oldest_ms);
+    if (k->trend != TREND_UNKNOWN) line_text(l, ",\"trend\":\"");
+    line_text(l, trend_name(k->trend));
+    line_text(l, k->trend != TREND_UNKNOWN ? "\"}" : "}");
+}
+
+// accept4 at /usr/bin/server+0x11d2 now 3 most 5 oldest_ms 71000 growing
+static void text_leak(struct out *o, const struct leak *k)
+{
+    struct line *l = &o->line;
+    line_text(l, k->opened.call == CALL_NONE ? "elsewhere" : call_name(k->opened.call));
+    if (k->opened.pc) {
+        const char *text;
+        size_t n = modules_place(k->opened.pc, &text);
+        line_text(l, " at ");
+        l->nested = true;
+        line_value(l, text, n, SIZE_MAX);
+        l->nested = false;
+    }
+    line_text(l, " now ");
+    line_unsigned(l, k->now);
+    line_text(l, " most ");
+    line_unsigned(l, k->most);
+    line_text(l, " oldest_ms ");
+    line_signed(l, k->oldest_ms);
+    if (k->trend != TREND_UNKNOWN) line_text(l, " ");
+    line_text(l, trend_name(k->trend));
+}
+
+// [{"opened":{"call":"accept4","at":["/usr/bin/server+0x11d2"]},"now":3,...}, ...]: as many as fit.
+static void field_leaks(struct out *o, const struct leak *leak, unsigned n)
+{
+    if (!n) return;
+    size_t start = field_begin(o, "leaks"), whole = 0;
+    line_text(&o->line, o->json ? "[" : "\"");
+    o->line.limit--; // for the bracket or the quote
+    for (unsigned i = 0; i < n; i++) {
+        if (i) line_text(&o->line, o->json ? "," : ", ");
+        (o->json ? json_leak : text_leak)(o, &leak[i]);
+        if (o->line.full) break;
+        whole = o->line.n;
+    }
+    o->line.limit++;
+    if (whole) {
+        o->line.n = whole;
+        o->line.full = false;
+        line_text(&o->line, o->json ? "]" : "\"");
+    }
+    field_end(o, start);
+}
+
 static void field_facts(struct out *o, const struct facts *f)
 {
     if (!f) return;
@@ -306,11 +375,11 @@ static void field_facts(struct out *o, const struct facts *f)
     field_number(o, "backlog", f->backlog);
 }
 
-static const char *level_name(enum event event)
+static const char *level_name(const struct finding *f)
 {
     static const char *const names[] = {
         [LEVEL_WARNING] = "warning", [LEVEL_NOTICE] = "notice", [LEVEL_INFO] = "info"};
-    return names[event_level(event)];
+    return names[finding_level(f)];
 }
 
 static void fields(struct out *o, const struct finding *f, const struct line_context *c)
@@ -318,11 +387,12 @@ static void fields(struct out *o, const struct finding *f, const struct line_con
     field_time(o, c->time_us);
     field_number(o, "pid", c->pid);
     field_name(o, "comm", c->comm);
-    if (o->json) field_name(o, "level", level_name(f->event));
+    if (o->json) field_name(o, "level", level_name(f));
     if (o->json) field_name(o, "event", event_name(f->event));
     field_number(o, "fd", f->fd);
     field_facts(o, f->facts);
     field_number(o, "age_ms", f->age_ms);
+    if (f->close_wait_ms) field_number(o, "close_wait_ms", f->close_wait_ms);
     if (f->blocked_ms > 0) field_number(o, "blocked_ms", f->blocked_ms);
     if (f->acted) field_name(o, "action", action_name(f->action));
     if (f->acted) field_name(o, "reason", reason_name(f->reason));
@@ -330,6 +400,7 @@ static void fields(struct out *o, const struct finding *f, const struct line_con
     field_place(o, "opened", &f->opened, 2);
     field_place(o, "closed", &f->closed, 1);
     if (f->event == EVENT_SUMMARY) field_counts(o, c->counts);
+    if (f->event == EVENT_SUMMARY) field_leaks(o, c->leak, c->leaks);
 }
 
 // The sentence, cut with "..." if it is longer than limit allows.
@@ -365,7 +436,7 @@ static void text_line(struct out *o, size_t size, const struct finding *f, const
 {
     struct line *l = &o->line;
     line_text(l, "preclose: ");
-    line_text(l, level_name(f->event));
+    line_text(l, level_name(f));
     line_text(l, ": ");
     line_text(l, event_name(f->event));
     line_text(l, ": ");

@@ -421,6 +421,64 @@ static void address_in_use(struct line *l, const struct finding *f, const struct
     if (f->in_use) say_in_the_way(l, f->in_use);
 }
 
+// "61 s"; below ten seconds in milliseconds.
+static void say_time(struct line *l, int64_t ms)
+{
+    line_signed(l, ms < 10000 ? ms : ms / 1000);
+    line_text(l, ms < 10000 ? " ms" : " s");
+}
+
+static void close_wait(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    say_socket(l, f);
+    line_text(l, " was closed by its peer at least ");
+    say_time(l, f->close_wait_ms);
+    line_text(l, " ago and is still open here");
+    if (has_unread(f)) {
+        line_text(l, ", with ");
+        number_of(l, (uint64_t)f->facts->unread, "byte");
+        line_text(l, " unread");
+    }
+    say_where(l, "; opened by ", &f->opened);
+    line_text(l, "; it keeps a descriptor and memory in CLOSE_WAIT until the program closes it");
+    if (f->shared) line_text(l, ", and any other process that holds it");
+    line_text(l, "; close it when a read returns 0, and on every path that gives a connection up");
+}
+
+static void open_at_exit(struct line *l, const struct finding *f, const struct line_context *c)
+{
+    (void)c;
+    const bool left = f->facts && f->facts->state == TCP_STATE_CLOSE_WAIT;
+    if (f->more) {
+        line_unsigned(l, f->more);
+        line_text(l, " more ");
+        line_text(l, f->more == 1 ? "connection is" : "connections are");
+        line_text(l, " still open at exit, not told one by one");
+        return;
+    }
+    say_socket(l, f);
+    line_text(l, " is still open at exit");
+    if (has_unread(f)) {
+        line_text(l, " with ");
+        number_of(l, (uint64_t)f->facts->unread, "byte");
+        line_text(l, " unread");
+        if (!f->shared) line_text(l, ", so that the peer gets a reset");
+        if (!f->shared && has_unsent(f)) say_lost(l, f);
+    }
+    if (left) line_text(l, has_unread(f) ? "; its peer had closed it" : ", and its peer had closed it");
+    if (left && f->close_wait_ms) {
+        line_text(l, " at least ");
+        say_time(l, f->close_wait_ms);
+        line_text(l, " before");
+    }
+    say_where(l, "; opened by ", &f->opened);
+    if (f->shared) line_text(l, "; another process may hold it too, and then it lives on there");
+    if (left) line_text(l, "; close it when a read returns 0");
+    else if (has_unread(f)) line_text(l, "; call shutdown(SHUT_WR), read until EOF and close it before the program ends");
+    else line_text(l, "; close it before the program ends, to learn whether all was delivered");
+}
+
 static void closed(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)c;
@@ -447,6 +505,26 @@ static void closed(struct line *l, const struct finding *f, const struct line_co
     line_text(l, reason_text(f->reason));
 }
 
+// "; in CLOSE_WAIT: 12 opened by accept at server+0x11d2 (12 at most, the oldest for 75 s, growing)"
+static void say_leaks(struct line *l, const struct line_context *c)
+{
+    for (unsigned i = 0; i < c->leaks; i++) {
+        const struct leak *k = &c->leak[i];
+        line_text(l, i ? ", " : "; in CLOSE_WAIT: ");
+        line_unsigned(l, k->now);
+        line_text(l, k->opened.call == CALL_NONE ? " opened elsewhere" : " opened by ");
+        if (k->opened.call != CALL_NONE) say_place(l, &(struct place){.pc = k->opened.pc, .call = k->opened.call});
+        line_text(l, " (");
+        line_unsigned(l, k->most);
+        line_text(l, " at most");
+        if (k->now) line_text(l, k->now == 1 ? ", for " : ", the oldest for ");
+        if (k->now) say_time(l, k->oldest_ms);
+        if (k->trend != TREND_UNKNOWN) line_text(l, ", ");
+        line_text(l, trend_name(k->trend));
+        line_text(l, ")");
+    }
+}
+
 static void summary(struct line *l, const struct finding *f, const struct line_context *c)
 {
     (void)f;
@@ -460,6 +538,7 @@ static void summary(struct line *l, const struct finding *f, const struct line_c
         before = ", ";
     }
     if (!*before) line_text(l, "no findings");
+    say_leaks(l, c);
     if (c->held_back) {
         line_text(l, "; ");
         number_of(l, c->held_back, "line");
@@ -479,10 +558,12 @@ static void (*const sentences[EVENT_COUNT])(struct line *, const struct finding 
     [EVENT_UNREAD_RESET] = unread_reset,
     [EVENT_LINGER_RESET] = linger_reset,
     [EVENT_BACKLOG_RESET] = backlog_reset,
+    [EVENT_CLOSE_WAIT] = close_wait,
     [EVENT_SLOW_CLOSE] = slow_close,
     [EVENT_DOUBLE_CLOSE] = double_close,
     [EVENT_USE_AFTER_CLOSE] = use_after_close,
     [EVENT_RETRY_LOOP] = retry_loop,
+    [EVENT_OPEN_AT_EXIT] = open_at_exit,
     [EVENT_ADDRESS_IN_USE] = address_in_use,
     [EVENT_CLOSE] = closed,
     [EVENT_SUMMARY] = summary,

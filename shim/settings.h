@@ -11,6 +11,7 @@ enum log_kind { LOG_STDERR, LOG_NONE, LOG_FILE };
 enum format { FORMAT_TEXT, FORMAT_JSON };
 enum level { LEVEL_WARNING, LEVEL_NOTICE, LEVEL_INFO }; // a finding is written if its level <= the setting
 enum report_when { REPORT_AUTO, REPORT_ALWAYS, REPORT_NEVER };
+enum watch_how { WATCH_AUTO, WATCH_THREAD, WATCH_CALLS, WATCH_OFF };
 enum sigpipe_how { SIGPIPE_DEFAULT, SIGPIPE_IGNORE };
 
 #define LOG_PATH_MAX 1024
@@ -31,6 +32,8 @@ struct settings {
     enum format format;
     enum level level;
     enum report_when report;
+    int64_t close_wait_ms; // 0 = off
+    enum watch_how watch;
     int64_t slow_close_ms; // 0 = off
     unsigned stack;        // frames, 0 to 32
     unsigned rate;         // lines a minute per event and place; 0 = no limit

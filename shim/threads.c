@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -59,6 +60,8 @@ static const struct call_row {
     {SYS_select, SELECT_SETS, false, "select", 0},
 #endif
 };
+
+static _Atomic pid_t own; // the thread of preclose itself
 
 struct search {
     int fd;
@@ -269,7 +272,7 @@ static void look_at_all(struct search *s)
     unsigned tid, seen = 0, failed = 0;
     int ret;
     while ((ret = procfs_next(&list, &tid)) > 0) {
-        if ((pid_t)tid == s->caller || (pid_t)tid == s->me) continue;
+        if ((pid_t)tid == s->caller || (pid_t)tid == s->me || (pid_t)tid == atomic_load(&own)) continue;
         if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= s->deadline_us) break;
         if (look_at(s, tid))
             seen++;
@@ -342,6 +345,11 @@ void threads_child(void)
 {
     lock_reset(&ghosts.lock);
     memset(ghosts.of, 0, sizeof ghosts.of);
+}
+
+void threads_own(pid_t tid)
+{
+    atomic_store(&own, tid);
 }
 
 bool threads_die_of_sigpipe(void)

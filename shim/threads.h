@@ -45,6 +45,9 @@ void threads_left(int fd, const struct blocked *b);
 // In a forked child: the threads are not there.
 void threads_child(void);
 
+// Thread tid is preclose's own and left out from now on; 0: none is. Async-signal-safe, no lock.
+void threads_own(pid_t tid);
+
 // Does SIGPIPE end this process? (Its action is SIG_DFL; whether a thread blocks it is not looked at.)
 // Async-signal-safe, no lock.
 bool threads_die_of_sigpipe(void);

@@ -34,6 +34,7 @@ struct ofd {
     uint32_t count;                   // of descs
     uint32_t pins;                    // duplicates being made
     uint32_t users;                   // an epoll set: registrations that point to it
+    uint32_t wait;                    // track_wait
     uint8_t kind, share, flags;
     bool epoll;
     bool leaky;    // one of its descriptors has been without FD_CLOEXEC since spawn_epoch
@@ -65,7 +66,8 @@ static lock_t lock;
 static struct desc *table;
 static _Atomic int highest = -1; // no descriptor above it has a state
 static _Atomic uint32_t fork_epoch, spawn_epoch;
-static _Atomic bool split, threads;
+static _Atomic bool split, threads, own_thread;
+static _Atomic unsigned connections; // open file descriptions of this generation with SOCK_CONNECTED
 static bool lost; // sockets of the process that this one was forked from are not in the table
 static uint32_t generation; // forks between the process that started and this one
 
@@ -86,6 +88,7 @@ void track_mark(int fd, uint16_t set, uint16_t clear)
     if ((unsigned)fd >= TRACK_FD_MAX) return;
     int top = atomic_load(&highest);
     while (set && fd > top && !atomic_compare_exchange_weak(&highest, &top, fd)) {}
+    if (clear & FD_SOCKET) clear |= FD_TCP;
     // At once: who sees a descriptor neither tracked nor being closed has no reason to wait.
     uint16_t was = atomic_load(&fd_state[fd]);
     while (!atomic_compare_exchange_weak(&fd_state[fd], &was, (uint16_t)((was & ~clear) | set))) {}
@@ -150,6 +153,7 @@ static void drop_ofd(struct ofd *o)
         drop_ofd(r->set);
         arena_free(r, sizeof *r);
     }
+    if (o->flags & SOCK_CONNECTED && o->generation == generation) atomic_fetch_sub(&connections, 1);
     arena_free(o, sizeof *o);
 }
 
@@ -184,6 +188,14 @@ static void forget(struct desc *d)
     drop_ofd(o);
 }
 
+// Is it for this process to say what becomes of the connection? Not where an ancestor opened it, or whoever
+// started this program.
+static bool is_own_tcp(const struct ofd *o)
+{
+    bool tcp = !o->epoll && (o->kind == KIND_TCP || o->kind == KIND_TCP6);
+    return tcp && o->share != SHARE_INHERITED && o->generation == generation;
+}
+
 static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
 {
     d->ofd = o;
@@ -192,7 +204,15 @@ static void link_desc(struct desc *d, struct ofd *o, bool cloexec)
     o->descs = d;
     o->count++;
     if (!cloexec) leak(o);
-    track_mark(d->fd, o->epoll ? FD_EPOLL : kind_carries((enum kind)o->kind) ? FD_SOCKET | FD_CARRIER : FD_SOCKET, ANEW);
+    int socket = FD_SOCKET | (kind_carries((enum kind)o->kind) ? FD_CARRIER : 0) | (is_own_tcp(o) ? FD_TCP : 0);
+    track_mark(d->fd, (uint16_t)(o->epoll ? FD_EPOLL : socket), ANEW);
+}
+
+static void note_connected(struct ofd *o)
+{
+    if (!is_own_tcp(o) || o->flags & SOCK_CONNECTED) return;
+    o->flags |= SOCK_CONNECTED;
+    atomic_fetch_add(&connections, 1);
 }
 
 static struct ofd *new_ofd(void)
@@ -236,6 +256,7 @@ void track_open(int fd, const struct opening *op)
         o->opened = op->place;
         o->kind = (uint8_t)op->kind;
         o->share = (uint8_t)op->share;
+        if (d && op->connected) note_connected(o);
     }
     open_ofd(d, o, op->cloexec);
     lock_give(&lock);
@@ -515,6 +536,67 @@ uint64_t track_closing(int fd, pid_t tid)
     return cookie;
 }
 
+// The open file description of fd, if it is a TCP socket of this process's own.
+static struct ofd *own_tcp(int fd)
+{
+    struct desc *d = track_state(fd) & FD_TCP ? find(fd) : NULL;
+    return d && d->ofd && is_own_tcp(d->ofd) ? d->ofd : NULL;
+}
+
+bool track_connection(int fd, struct connection *c)
+{
+    lock_take(&lock);
+    const struct ofd *o = own_tcp(fd);
+    if (o)
+        *c = (struct connection){
+            .cookie = o->cookie,
+            .opened_ms = o->opened_ms,
+            .opened = o->opened,
+            .kind = (enum kind)o->kind,
+            .share = share_of(o),
+            .flags = o->flags,
+            .wait = o->wait,
+            .representative = o->descs->fd == fd,
+        };
+    lock_give(&lock);
+    return o;
+}
+
+void track_connected(int fd)
+{
+    lock_take(&lock);
+    struct ofd *o = own_tcp(fd);
+    if (o) {
+        note_connected(o);
+        o->flags &= (uint8_t)~SOCK_TOLD;
+        o->wait = 0;
+    }
+    lock_give(&lock);
+}
+
+void track_wait(int fd, uint64_t cookie, uint32_t wait)
+{
+    lock_take(&lock);
+    struct ofd *o = own_tcp(fd);
+    if (o && o->cookie == cookie) o->wait = wait;
+    lock_give(&lock);
+}
+
+bool track_tell(int fd, uint64_t cookie)
+{
+    lock_take(&lock);
+    struct ofd *o = own_tcp(fd);
+    bool first = o && o->cookie == cookie && !(o->flags & SOCK_TOLD);
+    if (first) o->flags |= SOCK_TOLD;
+    lock_give(&lock);
+    return first;
+}
+
+unsigned track_connections(void)
+{
+    return atomic_load(&connections);
+}
+
 bool track_closed_at(int fd, struct place *opened, struct place *closed)
 {
     lock_take(&lock);
@@ -528,20 +610,22 @@ bool track_closed_at(int fd, struct place *opened, struct place *closed)
     return known;
 }
 
-int track_next(unsigned first, unsigned last)
+static int next_with(unsigned first, unsigned last, uint16_t bits)
 {
     int top = atomic_load(&highest);
     for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
-        if (track_state((int)fd) & (FD_SOCKET | FD_EPOLL)) return (int)fd;
+        if (track_state((int)fd) & bits) return (int)fd;
     return -1;
+}
+
+int track_next(unsigned first, unsigned last)
+{
+    return next_with(first, last, FD_SOCKET | FD_EPOLL);
 }
 
 int track_next_with(unsigned first, uint16_t bits)
 {
-    int top = atomic_load(&highest);
-    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top; fd++)
-        if (track_state((int)fd) & bits) return (int)fd;
-    return -1;
+    return next_with(first, TRACK_FD_MAX - 1, bits);
 }
 
 bool track_shared_since(const struct retired *r)
@@ -572,7 +656,13 @@ void track_threads(void)
 
 bool track_has_threads(void)
 {
-    return !__libc_single_threaded || atomic_load_explicit(&threads, memory_order_relaxed);
+    if (atomic_load_explicit(&threads, memory_order_relaxed)) return true;
+    return !__libc_single_threaded && !atomic_load_explicit(&own_thread, memory_order_relaxed);
+}
+
+void track_own_thread(void)
+{
+    if (__libc_single_threaded) atomic_store(&own_thread, true);
 }
 
 void track_split(void)
@@ -581,10 +671,17 @@ void track_split(void)
     track_forked();
 }
 
+bool track_is_split(void)
+{
+    return atomic_load(&split);
+}
+
 void track_fork_recover(void)
 {
     track_forked();
     generation++;
+    if (atomic_exchange(&connections, 0)) // the parent's
+        for (int fd = 0; (fd = track_next_with((unsigned)fd, FD_TCP)) >= 0; fd++) track_mark(fd, 0, FD_TCP);
     if (!lock_reset(&lock)) return;
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
     table = NULL;

@@ -29,6 +29,7 @@ enum {
     FD_ACTING = 128, // and it is being shut down
     FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
     FD_LEAKED = 512, // a child in this process's memory (vfork) has made it survive an exec
+    FD_TCP = 1024,   // with FD_SOCKET: a TCP socket that this process has opened itself
 };
 
 extern _Atomic uint16_t fd_state[TRACK_FD_MAX];
@@ -58,6 +59,8 @@ enum {
     SOCK_SHUT_WR = 2,   // and for writing
     SOCK_ASYNC = 4,     // O_ASYNC has been set
     SOCK_HANDS_OFF = 8, // its protocol would turn a shutdown into lost data (kTLS) or into packets (TCP_REPAIR)
+    SOCK_CONNECTED = 16, // TCP: it was accepted, or its connect has succeeded or is under way
+    SOCK_TOLD = 32,      // and that its peer has closed it long ago is told
 };
 
 struct ofd; // an open file description: what duplicates share
@@ -68,6 +71,7 @@ struct opening {
     enum kind kind;
     enum share share; // SHARE_PASSED, SHARE_INHERITED, or SHARE_NONE for one that this process has made
     bool cloexec;
+    bool connected; // it was accepted, or came connected from another process
 };
 
 // What was known of a descriptor that has been retired.
@@ -144,6 +148,33 @@ uint64_t track_closing(int fd, pid_t tid);
 // The lowest number from first on whose state has one of these bits, or -1. No lock.
 int track_next_with(unsigned first, uint16_t bits);
 
+// What is known of a TCP socket of this process's own (FD_TCP).
+struct connection {
+    uint64_t cookie;
+    uint64_t opened_ms; // CLOCK_BOOTTIME
+    struct place opened;
+    enum kind kind;
+    enum share share;
+    unsigned flags;      // SOCK_*
+    uint32_t wait;       // what track_wait has noted; 0: nothing
+    bool representative; // of all descriptors of the socket, the one by which it is to be looked at
+};
+
+// Fills in *c for fd. Returns false if it is no such socket.
+bool track_connection(int fd, struct connection *c);
+
+// fd, a socket, has been connected, or is about to be: what was noted of an earlier connection is forgotten.
+void track_connected(int fd);
+
+// Notes since when the socket is in CLOSE_WAIT, in the caller's units, if fd is still that socket.
+void track_wait(int fd, uint64_t cookie, uint32_t wait);
+
+// Sets SOCK_TOLD. Returns false if fd is another socket now, or was told already.
+bool track_tell(int fd, uint64_t cookie);
+
+// How many connections this process has: sockets with SOCK_CONNECTED that it has opened itself. No lock.
+unsigned track_connections(void);
+
 // Where fd was last closed and where that socket had been opened. Returns false unless it is FD_CLOSED.
 bool track_closed_at(int fd, struct place *opened, struct place *closed);
 
@@ -165,8 +196,12 @@ void track_spawned(void);
 void track_threads(void);
 bool track_has_threads(void);
 
+// A thread of preclose's own is about to be made: where libc knows of no other, the process counts as having none.
+void track_own_thread(void);
+
 // A thread has a descriptor table of its own from now on: nothing that this room knows is the whole truth.
 void track_split(void);
+bool track_is_split(void);
 
 // In a forked child: every socket is possibly shared, and a table that was being changed by another thread of
 // the parent is given up.

@@ -21,6 +21,7 @@ import test_findings      # noqa: E402,F401
 import test_settings      # noqa: E402,F401
 import test_cures         # noqa: E402,F401
 import test_random        # noqa: E402,F401
+import test_watch         # noqa: E402,F401
 import test_programs      # noqa: E402,F401
 import test_places        # noqa: E402,F401
 

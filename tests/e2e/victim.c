@@ -67,6 +67,8 @@
 
 #include "victim/cures.c"
 
+#include "victim/watch.c"
+
 static const struct scenario {
     const char *name;
     void (*run)(void);
@@ -114,6 +116,19 @@ static const struct scenario {
     {"sigpipe", scenario_sigpipe},
     {"leave", scenario_leave},
     {"none", scenario_none},
+    {"leak", scenario_leak},
+    {"no-leak", scenario_no_leak},
+    {"reuse", scenario_reuse},
+    {"strange", scenario_strange},
+    {"reconnect", scenario_reconnect},
+    {"half-closed", scenario_half_closed},
+    {"duplicates-left", scenario_duplicates_left},
+    {"left-by-fork", scenario_left_by_fork},
+    {"at-exit", scenario_at_exit},
+    {"child-at-exit", scenario_child_at_exit},
+    {"late", scenario_late},
+    {"table", scenario_table},
+    {"leaks", scenario_leaks},
     {"preload", scenario_preload},
 };
 

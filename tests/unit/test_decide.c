@@ -324,11 +324,50 @@ static void a_proof_is_worth_it_only_for_blocked_threads(void **state)
     assert_false(decide_wants_proof(&s, &always));
 }
 
+#define AT_EXIT(name, bytes) {.kind = KIND_TCP, .state = TCP_STATE_##name, .unread = (bytes), .unsent = 0, .backlog = UNKNOWN}
+
+static const struct {
+    struct facts facts;
+    bool shared, told;
+    enum level level;
+} at_exit[] = {
+    {AT_EXIT(ESTABLISHED, 0), false, true, LEVEL_NOTICE},
+    {AT_EXIT(ESTABLISHED, 0), true, true, LEVEL_NOTICE},
+    {AT_EXIT(ESTABLISHED, 1), false, true, LEVEL_WARNING}, // reset
+    {AT_EXIT(ESTABLISHED, 1), true, true, LEVEL_NOTICE},   // not if another process lives on with it
+    {AT_EXIT(ESTABLISHED, UNKNOWN), false, true, LEVEL_NOTICE},
+    {AT_EXIT(CLOSE_WAIT, 0), false, true, LEVEL_WARNING},
+    {AT_EXIT(CLOSE_WAIT, 0), true, true, LEVEL_WARNING},
+    {AT_EXIT(CLOSE_WAIT, 1), false, true, LEVEL_WARNING},
+    {AT_EXIT(FIN_WAIT1, 0), false, true, LEVEL_NOTICE}, // half-closed by the program: the answer is not read
+    {AT_EXIT(FIN_WAIT2, 0), false, true, LEVEL_NOTICE},
+    {AT_EXIT(FIN_WAIT2, 7), false, true, LEVEL_WARNING},
+    {AT_EXIT(SYN_SENT, 0), false, false, LEVEL_NOTICE},
+    {AT_EXIT(CLOSED, 0), false, false, LEVEL_NOTICE},
+    {AT_EXIT(CLOSED, 9), false, false, LEVEL_NOTICE},
+    {AT_EXIT(LISTEN, UNKNOWN), false, false, LEVEL_NOTICE},
+    {AT_EXIT(LAST_ACK, 0), false, false, LEVEL_NOTICE},
+    {AT_EXIT(CLOSING, 0), false, false, LEVEL_NOTICE},
+    {AT_EXIT(TIME_WAIT, 0), false, false, LEVEL_NOTICE},
+    {AT_EXIT(UNKNOWN, 0), false, false, LEVEL_NOTICE},
+};
+
+static void what_is_open_at_exit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof at_exit / sizeof *at_exit; i++) {
+        enum level level;
+        bool told = decide_open_at_exit(&at_exit[i].facts, at_exit[i].shared, &level);
+        if (told != at_exit[i].told || (told && level != at_exit[i].level)) fail_msg("row %zu", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table),
         cmocka_unit_test(a_sender_may_be_unseen),
+        cmocka_unit_test(what_is_open_at_exit),
         cmocka_unit_test(nothing_is_proven_by_default),
         cmocka_unit_test(threads_are_worth_a_look),
         cmocka_unit_test(drains_depend_on_threads),

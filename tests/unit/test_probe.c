@@ -580,6 +580,98 @@ static void addresses(void **state)
     close(l);
 }
 
+static struct silence silence(int fd)
+{
+    struct silence s;
+    assert_true(probe_silence(fd, &s));
+    return s;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void wait_ms(int64_t ms)
+{
+    int64_t end = now_ms() + ms;
+    while (now_ms() < end) poll(NULL, 0, (int)(end - now_ms()));
+}
+
+enum { TICKS_MS = 12 }; // of the kernel's clock, which has as few as 100 ticks a second
+
+// The FIN lies between the last data and the last acknowledgement, whatever comes later.
+static void silence_holds_the_time_of_the_fin(void **state)
+{
+    (void)state;
+    for (int data = 0; data < 2; data++) {
+        int peer, ours;
+        pair(0, &peer, &ours);
+        wait_ms(60);
+        if (data) step('w', &peer, ours);
+        wait_ms(60);
+        int64_t before = now_ms();
+        step('f', &peer, ours);
+        int64_t fin = now_ms();
+        assert_int_equal(silence(ours).state, TCP_STATE_CLOSE_WAIT);
+        wait_ms(100);
+        struct silence s = silence(ours);
+        assert_in_range(s.ack_ms + TICKS_MS, now_ms() - fin, now_ms() - before + 2 * TICKS_MS);
+        assert_true(s.data_ms + TICKS_MS >= now_ms() - fin + 60);
+        // The peer still reads: what it acknowledges now says nothing of its FIN any more.
+        assert_int_equal(write(ours, "x", 1), 1);
+        assert_true(WAIT_UNTIL(silence(ours).ack_ms < 50));
+        assert_true(silence(ours).ack_ms <= now_ms() - fin + TICKS_MS);
+        assert_true(silence(ours).data_ms + TICKS_MS >= now_ms() - fin + 60);
+        close(peer), close(ours);
+    }
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct silence none;
+    assert_false(probe_silence(s, &none));
+    close(s);
+}
+
+static short hangup(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    probe_hangups(&p, 1);
+    return p.revents;
+}
+
+static void hangups_tell_who_has_closed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *steps;
+        bool ours_rd, ours_wr;
+        short events;
+    } rows[] = {
+        {"", false, false, 0},         {"w", false, false, 0},          {"f", false, false, POLLRDHUP},
+        {"wf", false, false, POLLRDHUP}, {"c", false, false, POLLRDHUP}, {"", true, false, POLLRDHUP},
+        {"", false, true, 0},          {"f", true, false, POLLRDHUP},   {"f", false, true, POLLRDHUP | POLLHUP},
+        {"", true, true, POLLRDHUP | POLLHUP},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int peer, ours;
+        pair(0, &peer, &ours);
+        for (const char *s = rows[i].steps; *s; s++) step(*s, &peer, ours);
+        if (rows[i].ours_rd) shutdown(ours, SHUT_RD);
+        if (rows[i].ours_wr) shutdown(ours, SHUT_WR);
+        if ((hangup(ours) & (POLLRDHUP | POLLHUP)) != rows[i].events) fail_msg("row %zu: %x", i, hangup(ours));
+        if (peer >= 0) close(peer);
+        close(ours);
+    }
+    struct sockaddr_storage a;
+    socklen_t n;
+    int l = listener(AF_INET, SOCK_STREAM, 0, &a, &n), s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(hangup(l), 0);
+    assert_int_equal(hangup(s), POLLHUP);
+    close(l), close(s);
+    assert_int_equal(hangup(s), POLLNVAL);
+}
+
 int main(void)
 {
     take_interrupts();
@@ -596,6 +688,8 @@ int main(void)
         cmocka_unit_test(kinds_that_wake),
         cmocka_unit_test(identity),
         cmocka_unit_test(addresses),
+        cmocka_unit_test(silence_holds_the_time_of_the_fin),
+        cmocka_unit_test(hangups_tell_who_has_closed),
     };
     return cmocka_run_group_tests(tests, make_own_network, NULL);
 }

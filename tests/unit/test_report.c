@@ -344,6 +344,43 @@ static const struct {
     {"use after close", {0}, {.event = EVENT_USE_AFTER_CLOSE, .used = USED(SHUTDOWN)},
      "fd 7 used by shutdown at 0x30 after it had been closed; it fails with EBADF now, and hits whatever "
      "gets the number next; end every use of a descriptor before closing it"},
+    {"close-wait", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 0, .unsent = 0, .backlog = UNKNOWN},
+     {.event = EVENT_CLOSE_WAIT, .opened = OPENED, .close_wait_ms = 61000},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 was closed by its peer at least 61 s ago and is still open here; "
+     "opened by accept4 at 0x20; it keeps a descriptor and memory in CLOSE_WAIT until the program closes it; close "
+     "it when a read returns 0, and on every path that gives a connection up"},
+    {"close-wait, unread, shared", {TCP, .unread = 1, .unsent = 0},
+     {.event = EVENT_CLOSE_WAIT, .opened = OPENED, .close_wait_ms = 1500, .shared = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 was closed by its peer at least 1500 ms ago and is still open here, "
+     "with 1 byte unread; opened by accept4 at 0x20; it keeps a descriptor and memory in CLOSE_WAIT until the "
+     "program closes it, and any other process that holds it; close it when a read returns 0, and on every path "
+     "that gives a connection up"},
+    {"open at exit", {TCP, .unread = 0, .unsent = 0},
+     {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit; opened by accept4 at 0x20; close it before the "
+     "program ends, to learn whether all was delivered"},
+    {"open at exit, shared", {TCP, .unread = 3, .unsent = 0},
+     {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .shared = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit with 3 bytes unread; opened by accept4 at 0x20; "
+     "another process may hold it too, and then it lives on there; call shutdown(SHUT_WR), read until EOF and close "
+     "it before the program ends"},
+    {"open at exit, reset", {TCP, .unread = 3, .unsent = 9},
+     {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .grave = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit with 3 bytes unread, so that the peer gets a "
+     "reset and up to 9 bytes that it had not acknowledged are lost; opened by accept4 at 0x20; call "
+     "shutdown(SHUT_WR), read until EOF and close it before the program ends"},
+    {"open at exit, left", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 0, .unsent = 0, .backlog = UNKNOWN},
+     {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .grave = true, .close_wait_ms = 5000},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit, and its peer had closed it at least 5000 ms "
+     "before; opened by accept4 at 0x20; close it when a read returns 0"},
+    {"open at exit, left with bytes", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 2, .unsent = 0, .backlog = UNKNOWN},
+     {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .grave = true},
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit with 2 bytes unread, so that the peer gets a "
+     "reset; its peer had closed it; opened by accept4 at 0x20; close it when a read returns 0"},
+    {"open at exit, more", {TCP, .unread = 0, .unsent = 0},
+     {.event = EVENT_OPEN_AT_EXIT, .more = 21}, "21 more connections are still open at exit, not told one by one"},
+    {"open at exit, one more", {TCP, .unread = 0, .unsent = 0},
+     {.event = EVENT_OPEN_AT_EXIT, .more = 1}, "1 more connection is still open at exit, not told one by one"},
     {"close", {TCP, .unread = 0, .unsent = 0},
      {.event = EVENT_CLOSE, ACTED(SHUTDOWN, NONE), .closed = CLOSED, .age_ms = 1500},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 closed by close at 0x10 after 1500 ms; shut down first"},
@@ -393,7 +430,7 @@ static void test_sentences(void **state)
         size_t n = report_line(line, sizeof line, FORMAT_TEXT, &f, &context);
         static const char *const levels[] = {"warning", "notice", "info"};
         snprintf(expected, sizeof expected, "preclose: %s: %s: %s time=2023-11-14T22:13:20.123456Z pid=42 ",
-                 levels[event_level(f.event)], event_name(f.event), sentences[i].sentence);
+                 levels[finding_level(&f)], event_name(f.event), sentences[i].sentence);
         if (n < strlen(expected) || memcmp(line, expected, strlen(expected)) != 0)
             fail_msg("%s:\n%.*s\n%s", sentences[i].what, (int)n, line, expected);
         n = report_line(line, sizeof line, FORMAT_JSON, &f, &context);
@@ -487,6 +524,68 @@ static void test_fields(void **state)
     assert_non_null(strstr(line, " threads=\"17:worker:recvfrom,18:a b=c:accept4\" opened.call=accept4 "));
 }
 
+static void test_close_wait_fields(void **state)
+{
+    (void)state;
+    struct facts facts = full_facts();
+    struct finding f = full_finding(&facts);
+    char line[LINE_MAX_BYTES], keys[512];
+    f.event = EVENT_OPEN_AT_EXIT;
+    f.close_wait_ms = 60123;
+    f.blocked_ms = 0;
+    f.acted = false;
+    f.blocked = NULL;
+    f.closed = (struct place){0};
+    size_t n = report_line(line, sizeof line, FORMAT_JSON, &f, &context);
+    assert_true(json_is_line(line, n));
+    assert_string_equal(json_get(line, line + n, "level"), "\"notice\"");
+    assert_string_equal(json_get(line, line + n, "close_wait_ms"), "60123");
+    json_keys(line, line + n, keys, sizeof keys);
+    assert_string_equal(keys, "time pid comm level event fd cookie type state local peer unread unsent backlog age_ms "
+                              "close_wait_ms opened text");
+    f.grave = true;
+    n = report_line(line, sizeof line, FORMAT_JSON, &f, &context);
+    assert_string_equal(json_get(line, line + n, "level"), "\"warning\"");
+    n = report_line(line, sizeof line, FORMAT_TEXT, &f, &context);
+    assert_ptr_equal(strstr(line, "preclose: warning: open-at-exit: fd 7 "), line);
+}
+
+static const struct leak leaks[] = {
+    {{.pc = 0x20, .call = CALL_ACCEPT4}, 12, 15, 75000, TREND_GROWING},
+    {{.pc = 0x30, .tid = 1, .call = CALL_SOCKET}, 1, 2, 900, TREND_STEADY},
+    {{.pc = 0}, 0, 4, 0, TREND_UNKNOWN},
+};
+
+static void test_leaks(void **state)
+{
+    (void)state;
+    const struct finding f = {.event = EVENT_SUMMARY, .fd = UNKNOWN, .age_ms = UNKNOWN};
+    static const uint64_t counts[EVENT_COUNT] = {[EVENT_CLOSE_WAIT] = 3};
+    struct line_context c = {.comm = "server", .counts = counts, .leak = leaks, .leaks = 3};
+    char line[LINE_MAX_BYTES], keys[512];
+    size_t n = report_line(line, sizeof line, FORMAT_JSON, &f, &c);
+    assert_true(json_is_line(line, n));
+    json_keys(line, line + n, keys, sizeof keys);
+    assert_string_equal(keys, "time pid comm level event counts leaks text");
+    assert_string_equal(json_get(line, line + n, "leaks"),
+        "[{\"opened\":{\"call\":\"accept4\",\"at\":[\"0x20\"]},\"now\":12,\"most\":15,\"oldest_ms\":75000,"
+        "\"trend\":\"growing\"},{\"opened\":{\"call\":\"socket\",\"at\":[\"0x30\"]},\"now\":1,\"most\":2,"
+        "\"oldest_ms\":900,\"trend\":\"steady\"},{\"opened\":{\"call\":\"\"},\"now\":0,\"most\":4,\"oldest_ms\":0}]");
+    assert_string_equal(json_get(line, line + n, "text"),
+        "\"3 close-wait; in CLOSE_WAIT: 12 opened by accept4 at 0x20 (15 at most, the oldest for 75 s, growing), 1 opened "
+        "by socket at 0x30 (2 at most, for 900 ms, steady), 0 opened elsewhere (4 at most)\"");
+    n = report_line(line, sizeof line, FORMAT_TEXT, &f, &c);
+    assert_true(text_keys(line, n, keys, sizeof keys));
+    assert_non_null(strstr(line, " leaks=\"accept4 at 0x20 now 12 most 15 oldest_ms 75000 growing, socket at 0x30 now 1 "
+                                 "most 2 oldest_ms 900 steady, elsewhere now 0 most 4 oldest_ms 0\"\n"));
+    for (size_t size = 512; size < 1024; size++)
+        for (int format = FORMAT_TEXT; format <= FORMAT_JSON; format++) {
+            n = report_line(line, size, (enum format)format, &f, &c);
+            if (format == FORMAT_JSON ? !json_is_line(line, n) : !text_keys(line, n, keys, sizeof keys))
+                fail_msg("%.*s", (int)n, line);
+        }
+}
+
 static void test_nothing_known(void **state)
 {
     (void)state;
@@ -560,7 +659,7 @@ static char known[64][32];
 static bool told_key[64];
 static unsigned n_known;
 
-enum shape { STRING, NUMBER, PLACE, PLACES, THREADS, COUNTS };
+enum shape { STRING, NUMBER, PLACE, PLACES, THREADS, COUNTS, LEAKS };
 
 static void list_key(const char *name, enum shape shape)
 {
@@ -569,10 +668,12 @@ static void list_key(const char *name, enum shape shape)
 #define FIELD(part, shape, meaning)
 #define THREAD_FIELD(part, shape, meaning)
 #define PLACE_FIELD(part, shape, meaning) snprintf(known[n_known++], sizeof known[0], "%s.%s", name, part);
+#define LEAK_FIELD(name, shape, meaning)
 #include "fields.def"
 #undef FIELD
 #undef THREAD_FIELD
 #undef PLACE_FIELD
+#undef LEAK_FIELD
 }
 
 static void list_keys(void)
@@ -580,10 +681,12 @@ static void list_keys(void)
 #define FIELD(name, shape, meaning) list_key(name, shape);
 #define THREAD_FIELD(part, shape, meaning)
 #define PLACE_FIELD(part, shape, meaning)
+#define LEAK_FIELD(name, shape, meaning)
 #include "fields.def"
 #undef FIELD
 #undef THREAD_FIELD
 #undef PLACE_FIELD
+#undef LEAK_FIELD
 }
 
 // Every key is one of those, in their order; behind "counts." stand events.
@@ -629,6 +732,9 @@ static void test_every_field(void **state)
     static const uint64_t counts[EVENT_COUNT] = {[EVENT_CLOSE] = 1};
     struct line_context c = context;
     c.counts = counts;
+    c.leak = leaks;
+    c.leaks = 1;
+    f[0].close_wait_ms = 60000;
     f[0].opened.tid = getpid();
     memset(told_key, 0, sizeof told_key);
     for (int i = 0; i < 2; i++) check_random(LINE_MAX_BYTES, &f[i], &c);
@@ -769,7 +875,7 @@ static void test_levels(void **state)
         assert_true(report_wants(EVENT_UNREAD_RESET));
         assert_int_equal(report_wants(EVENT_LINGER_RESET), level >= LEVEL_NOTICE);
         assert_int_equal(report_wants(EVENT_CLOSE), level >= LEVEL_INFO);
-        report_summary();
+        report_summary(NULL, 0);
         assert_int_equal(read_log(), lines[level]);
     }
 }
@@ -785,7 +891,7 @@ static void test_rate_limit(void **state)
     assert_int_equal(read_log(), 5);
     tell(EVENT_CLOSE, 1, 20);
     assert_int_equal(read_log(), 25);
-    report_summary();
+    report_summary(NULL, 0);
     assert_int_equal(read_log(), 26);
     assert_string_equal(last_line("event"), "\"summary\"");
     assert_string_equal(last_line("level"), "\"notice\"");
@@ -809,6 +915,19 @@ static void test_late_use_has_its_place(void **state)
     assert_int_equal(read_log(), 3);
 }
 
+// A leak is held back by the place that opened it.
+static void test_leak_has_its_place(void **state)
+{
+    (void)state;
+    begin(settings_for(LEVEL_WARNING, 1, REPORT_AUTO));
+    for (uintptr_t i = 0; i < 6; i++) {
+        struct finding f = {.event = EVENT_CLOSE_WAIT, .fd = 7, .age_ms = UNKNOWN, .close_wait_ms = 1,
+                            .opened = {.pc = i % 3 + 1, .call = CALL_ACCEPT}};
+        report(&f);
+    }
+    assert_int_equal(read_log(), 3);
+}
+
 static void test_summary(void **state)
 {
     (void)state;
@@ -820,17 +939,25 @@ static void test_summary(void **state)
         {REPORT_AUTO, EVENT_CLOSE, 0},          {REPORT_AUTO, EVENT_LINGER_RESET, 0},
         {REPORT_AUTO, EVENT_LEFT_BLOCKED, 1},   {REPORT_ALWAYS, EVENT_CLOSE, 1},
         {REPORT_ALWAYS, EVENT_LEFT_BLOCKED, 1}, {REPORT_NEVER, EVENT_LEFT_BLOCKED, 0},
+        {REPORT_AUTO, EVENT_OPEN_AT_EXIT, 0},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         begin(settings_for(LEVEL_WARNING, 10, rows[i].when));
         tell(rows[i].event, 1, 1);
         int before = read_log();
-        report_summary();
-        report_summary();
+        report_summary(NULL, 0);
+        report_summary(NULL, 0);
         assert_int_equal(read_log() - before, rows[i].lines);
     }
+    begin(settings_for(LEVEL_WARNING, 10, REPORT_AUTO));
+    struct finding f = {.event = EVENT_OPEN_AT_EXIT, .fd = UNKNOWN, .age_ms = UNKNOWN, .more = 21, .grave = true};
+    report(&f);
+    report_summary(leaks, 1);
+    assert_int_equal(read_log(), 2);
+    assert_string_equal(last_line("counts"), "{\"open-at-exit\":21}");
+    assert_non_null(strstr(last_line("leaks"), "[{\"opened\":{\"call\":\"accept4\",\"at\":[\"0x20\"]},\"now\":12,"));
     begin(settings_for(LEVEL_WARNING, 10, REPORT_ALWAYS));
-    report_summary();
+    report_summary(NULL, 0);
     assert_int_equal(read_log(), 1);
     assert_string_equal(last_line("text"), "\"no findings\"");
     assert_string_equal(last_line("counts"), "");
@@ -841,15 +968,15 @@ static void test_child(void **state)
     (void)state;
     begin(settings_for(LEVEL_WARNING, 1, REPORT_AUTO));
     tell(EVENT_UNREAD_RESET, 1, 3);
-    report_summary();
+    report_summary(NULL, 0);
     assert_int_equal(read_log(), 2);
     report_child();
-    report_summary(); // the parent's warnings are not the child's
+    report_summary(NULL, 0); // the parent's warnings are not the child's
     assert_int_equal(read_log(), 2);
     report_child();
     tell(EVENT_UNREAD_RESET, 1, 3);
     assert_int_equal(read_log(), 3);
-    report_summary();
+    report_summary(NULL, 0);
     assert_string_equal((read_log(), last_line("counts")), "{\"unread-reset\":3}");
 }
 
@@ -863,7 +990,7 @@ static void test_nowhere(void **state)
     report_start(&s, "x");
     assert_false(report_wants(EVENT_UNREAD_RESET));
     tell(EVENT_UNREAD_RESET, 1, 1);
-    report_summary();
+    report_summary(NULL, 0);
     assert_int_equal(read_log(), 0);
 }
 
@@ -885,7 +1012,7 @@ static void test_lost(void **state)
     tell(EVENT_UNREAD_RESET, 2, 1);
     ssize_t n = read(pipe_ends[0], buffer, sizeof buffer);
     tell(EVENT_UNREAD_RESET, 2, 1);
-    report_summary();
+    report_summary(NULL, 0);
     ssize_t more = read(pipe_ends[0], buffer + n, sizeof buffer - (size_t)n);
     dup2(saved, STDERR_FILENO);
     close(saved);
@@ -919,7 +1046,7 @@ static void test_threads(void **state)
     for (int i = 0; i < WRITERS; i++)
         assert_int_equal(pthread_create(&writers[i], NULL, write_many, NULL), 0);
     for (int i = 0; i < WRITERS; i++) pthread_join(writers[i], NULL);
-    report_summary();
+    report_summary(NULL, 0);
     assert_int_equal(read_log(), WRITERS * WRITES + 5 + 1);
     assert_string_equal(last_line("counts"), "{\"unread-reset\":2000,\"close\":2000}");
 }
@@ -946,6 +1073,8 @@ int main(void)
         cmocka_unit_test(test_threads_that_fit),
         cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_told_with_it), cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_close_wait_fields), cmocka_unit_test(test_leaks),
+        cmocka_unit_test(test_leak_has_its_place),
         cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_times),
         cmocka_unit_test(test_random_bytes), cmocka_unit_test(test_long_line),
         cmocka_unit_test(test_every_field),

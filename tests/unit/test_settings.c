@@ -41,6 +41,8 @@ static void assert_defaults(const struct settings *s)
     assert_int_equal(s->rate, 10);
     assert_string_equal(s->only, "*");
     assert_int_equal(s->drain_ms, 1000);
+    assert_int_equal(s->close_wait_ms, 60000);
+    assert_int_equal(s->watch, WATCH_AUTO);
     assert_int_equal(s->slow_close_ms, 100);
     assert_int_equal(s->exit_code, 0);
     assert_int_equal(s->sigpipe, SIGPIPE_DEFAULT);
@@ -97,6 +99,10 @@ static const struct {
     {"PRECLOSE_UNREAD=drain:60000", FIELD(drain_ms), 60000},
     {"PRECLOSE_EXIT_CODE=0", FIELD(exit_code), 0},
     {"PRECLOSE_EXIT_CODE=99", FIELD(exit_code), 99},
+    {"PRECLOSE_WATCH=auto", FIELD(watch), WATCH_AUTO},
+    {"PRECLOSE_WATCH=thread", FIELD(watch), WATCH_THREAD},
+    {"PRECLOSE_WATCH=calls", FIELD(watch), WATCH_CALLS},
+    {"PRECLOSE_WATCH=off", FIELD(watch), WATCH_OFF},
     {"PRECLOSE_EXIT_CODE=255", FIELD(exit_code), 255},
     {"PRECLOSE_SIGPIPE=default", FIELD(sigpipe), SIGPIPE_DEFAULT},
     {"PRECLOSE_SIGPIPE=ignore", FIELD(sigpipe), SIGPIPE_IGNORE},
@@ -126,6 +132,8 @@ static const struct {
     size_t field;
     int64_t ms;
 } times[] = {
+    {"PRECLOSE_CLOSE_WAIT=0", FIELD(close_wait_ms), 0},
+    {"PRECLOSE_CLOSE_WAIT=250ms", FIELD(close_wait_ms), 250},
     {"PRECLOSE_SLOW_CLOSE=0", FIELD(slow_close_ms), 0},
     {"PRECLOSE_SLOW_CLOSE=1s", FIELD(slow_close_ms), 1000},
     {"PRECLOSE_SLOW_CLOSE=9223372036854775807ms", FIELD(slow_close_ms), INT64_MAX},
@@ -179,8 +187,9 @@ static const struct {
      "PRECLOSE_RATE=18446744073709551617: takes a number of lines a minute or 0 for no limit; using 10"},
     {"PRECLOSE_ONLY=", "PRECLOSE_ONLY=\"\": takes a glob or several with ',' (up to 255 bytes); using *"},
     {"PRECLOSE_LOG=", "PRECLOSE_LOG=\"\": takes stderr, none or a path (up to 1023 bytes); using stderr"},
-    {"PRECLOSE_CLOSE_WAIT=60s", "PRECLOSE_CLOSE_WAIT=60s: not in this version of preclose; ignored"},
-    {"PRECLOSE_WATCH=auto", "PRECLOSE_WATCH=auto: not in this version of preclose; ignored"},
+    {"PRECLOSE_CLOSE_WAIT=60",
+     "PRECLOSE_CLOSE_WAIT=60: takes a duration (such as 500ms, 60s, 5m or 2h) or 0 for off; using 60s"},
+    {"PRECLOSE_WATCH=on", "PRECLOSE_WATCH=on: takes auto, thread, calls or off; using auto"},
     {"PRECLOSE_STACK=33", "PRECLOSE_STACK=33: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=-1", "PRECLOSE_STACK=-1: takes 0 to 32; using 1"},
     {"PRECLOSE_STACK=", "PRECLOSE_STACK=\"\": takes 0 to 32; using 1"},
@@ -210,8 +219,7 @@ static const struct {
     {"PRECLOSE_LEVLE=info", "PRECLOSE_LEVLE=info: there is no such setting; did you mean PRECLOSE_LEVEL?"},
     {"PRECLOSE_LOGS=x", "PRECLOSE_LOGS=x: there is no such setting; did you mean PRECLOSE_LOG?"},
     {"PRECLOSE_level=x", "PRECLOSE_level=x: there is no such setting; did you mean PRECLOSE_LEVEL?"},
-    {"PRECLOSE_WACH=x",
-     "PRECLOSE_WACH=x: there is no such setting; did you mean PRECLOSE_WATCH (not in this version)?"},
+    {"PRECLOSE_WACH=x", "PRECLOSE_WACH=x: there is no such setting; did you mean PRECLOSE_WATCH?"},
     {"PRECLOSE_RECV_TIMEOUTS=x",
      "PRECLOSE_RECV_TIMEOUTS=x: there is no such setting; did you mean PRECLOSE_RECV_TIMEOUT?"},
     {"PRECLOSE_COLOUR=red", "PRECLOSE_COLOUR=red: there is no such setting"},

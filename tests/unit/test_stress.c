@@ -276,7 +276,7 @@ static void test_all_at_once(void **state)
     for (unsigned i = 0; i < WORKERS; i++) pthread_join(workers[i].thread, NULL);
     atomic_store(&ended, true);
     pthread_join(disturber, NULL);
-    report_summary();
+    report_summary(NULL, 0);
     free(workers);
     if (atomic_load(&wrong)) fail_msg("%s", atomic_load(&wrong));
     assert_int_equal(track_next(FIRST, TRACK_FD_MAX), -1);

@@ -41,7 +41,7 @@ static void a_descriptor_is_tracked_from_open_to_retire(void **state)
     struct retired r;
     assert_false(track_retire(5, &there, &r));
     open_one(5);
-    assert_int_equal(track_state(5), FD_SOCKET);
+    assert_int_equal(track_state(5), FD_SOCKET | FD_TCP);
     r = retire(5);
     assert_int_equal(r.others, 0);
     assert_int_equal(r.share, SHARE_NONE);
@@ -240,6 +240,123 @@ static void flags_belong_to_the_socket(void **state)
     track_flags(4, SOCK_SHUT_WR);
     assert_int_equal(retire(3).flags, SOCK_SHUT_RD | SOCK_SHUT_WR);
     retire(4);
+}
+
+static struct connection connection(int fd)
+{
+    struct connection c;
+    assert_true(track_connection(fd, &c));
+    return c;
+}
+
+static void connect_one(int fd)
+{
+    open_one(fd);
+    track_connected(fd);
+}
+
+static void connections_are_counted(void **state)
+{
+    (void)state;
+    assert_int_equal(track_connections(), 0);
+    open_one(3);
+    assert_int_equal(track_connections(), 0);
+    track_connected(3);
+    track_connected(3);
+    assert_int_equal(track_connections(), 1);
+    duplicate(3, 4);
+    assert_int_equal(track_connections(), 1);
+    assert_int_equal(track_next_with(0, FD_TCP), 3);
+    assert_int_equal(track_next_with(4, FD_TCP), 4);
+    retire(3);
+    assert_int_equal(track_connections(), 1);
+    retire(4);
+    assert_int_equal(track_connections(), 0);
+    assert_int_equal(track_next_with(0, FD_TCP), -1);
+    struct opening o = {.place = here, .cookie = 77, .kind = KIND_TCP6, .connected = true};
+    track_open(5, &o);
+    assert_int_equal(track_connections(), 1);
+    track_open(5, &o); // closed unseen
+    assert_int_equal(track_connections(), 1);
+    track_unpin(NULL, 5, true); // a file by now
+    assert_int_equal(track_connections(), 0);
+}
+
+static void only_own_tcp_sockets_are_connections(void **state)
+{
+    (void)state;
+    struct connection c;
+    struct opening o = {.place = here, .cookie = 78, .kind = KIND_UDP, .connected = true};
+    track_open(3, &o);
+    track_open_epoll(4, true);
+    o.kind = KIND_TCP;
+    o.share = SHARE_INHERITED;
+    track_open(5, &o);
+    o.share = SHARE_PASSED;
+    track_open(6, &o);
+    assert_int_equal(track_connections(), 1);
+    for (int fd = 2; fd < 6; fd++) {
+        track_connected(fd);
+        assert_false(track_connection(fd, &c));
+        assert_false(track_state(fd) & FD_TCP);
+    }
+    assert_int_equal(track_next_with(0, FD_TCP), 6);
+    assert_int_equal(connection(6).share, SHARE_PASSED);
+    for (int fd = 3; fd < 7; fd++) retire(fd);
+    assert_int_equal(track_connections(), 0);
+}
+
+static void what_is_noted_of_a_connection_ends_with_it(void **state)
+{
+    (void)state;
+    connect_one(3);
+    struct connection c = connection(3);
+    assert_true(c.representative);
+    assert_int_equal(c.flags, SOCK_CONNECTED);
+    assert_int_equal(c.wait, 0);
+    assert_int_equal(c.opened.pc, here.pc);
+    track_wait(3, c.cookie + 1, 9);
+    assert_int_equal(connection(3).wait, 0);
+    track_wait(3, c.cookie, 9);
+    assert_int_equal(connection(3).wait, 9);
+    assert_false(track_tell(3, c.cookie + 1));
+    assert_true(track_tell(3, c.cookie));
+    assert_false(track_tell(3, c.cookie));
+    duplicate(3, 4);
+    assert_int_equal(connection(4).wait, 9);
+    assert_int_equal(connection(3).representative + connection(4).representative, 1);
+    assert_false(track_tell(4, c.cookie));
+    track_connected(4); // disconnected, and connected anew
+    assert_int_equal(connection(3).wait, 0);
+    assert_true(track_tell(3, c.cookie));
+    track_wait(3, c.cookie, 9);
+    connect_one(3); // the number, used again
+    assert_int_equal(connection(3).wait, 0);
+    assert_int_equal(connection(3).flags, SOCK_CONNECTED);
+    retire(3);
+    retire(4);
+}
+
+static void a_child_has_no_connections_of_its_parent(void **state)
+{
+    (void)state;
+    struct connection c;
+    connect_one(3);
+    track_fork_recover();
+    assert_int_equal(track_connections(), 0);
+    assert_int_equal(track_next_with(0, FD_TCP), -1);
+    assert_false(track_connection(3, &c));
+    duplicate(3, 4);
+    track_connected(4);
+    assert_int_equal(track_connections(), 0);
+    assert_int_equal(track_state(4), FD_SOCKET);
+    connect_one(5);
+    assert_int_equal(track_connections(), 1);
+    retire(3);
+    retire(4);
+    assert_int_equal(track_connections(), 1);
+    retire(5);
+    assert_int_equal(track_connections(), 0);
 }
 
 static void a_socket_is_taken_out_of_its_epoll_sets(void **state)
@@ -511,6 +628,10 @@ int main(void)
         cmocka_unit_test(passed_and_inherited_stay_so),
         cmocka_unit_test(doubt_outlives_the_descriptor_that_it_came_by),
         cmocka_unit_test(flags_belong_to_the_socket),
+        cmocka_unit_test(connections_are_counted),
+        cmocka_unit_test(only_own_tcp_sockets_are_connections),
+        cmocka_unit_test(what_is_noted_of_a_connection_ends_with_it),
+        cmocka_unit_test(a_child_has_no_connections_of_its_parent),
         cmocka_unit_test(a_socket_is_taken_out_of_its_epoll_sets),
         cmocka_unit_test(a_socket_whose_key_is_gone_is_stuck),
         cmocka_unit_test(a_set_that_a_child_may_hold_outlives_its_descriptors),
