@@ -90,8 +90,6 @@ static void setting(const char *name, const char *takes, const char *fallback, c
 static void settings(void)
 {
 #define SETTING(name, how, field, values, fallback, meaning) setting(#name, values, fallback, meaning);
-#define LATER(name, values, fallback, meaning)
-#define LATER_VALUE(name, glob)
 #include "settings.def"
 }
 

@@ -23,7 +23,6 @@ enum how {
     HOW_KEEPALIVE, // off, or three numbers
     HOW_LOG,
     HOW_GLOBS,
-    HOW_LATER,
 };
 
 struct setting {
@@ -37,10 +36,8 @@ struct setting {
 static const struct setting table[] = {
 #define SETTING(name, how, field, values, fallback, meaning) \
     {#name, HOW_##how, offsetof(struct settings, field), values, fallback},
-#define LATER(name, values, fallback, meaning) {#name, HOW_LATER, 0, values, fallback},
 #include "settings.def"
 #undef SETTING
-#undef LATER
 };
 
 enum { SETTINGS = sizeof table / sizeof table[0] };
@@ -301,16 +298,10 @@ static bool set_globs(struct settings *s, const struct setting *setting, const c
     return true;
 }
 
-static bool set_nothing(struct settings *s, const struct setting *setting, const char *value, int pid)
-{
-    (void)s, (void)setting, (void)value, (void)pid;
-    return false;
-}
-
 static bool (*const set[])(struct settings *, const struct setting *, const char *value, int pid) = {
     [HOW_CHOICE] = set_choice,       [HOW_NUMBER] = set_number, [HOW_RANGE] = set_range,
     [HOW_DURATION] = set_duration,   [HOW_UNREAD] = set_unread, [HOW_KEEPALIVE] = set_keepalive,
-    [HOW_LOG] = set_log,             [HOW_GLOBS] = set_globs,   [HOW_LATER] = set_nothing,
+    [HOW_LOG] = set_log,             [HOW_GLOBS] = set_globs,
 };
 
 // A complaint begins with the variable as it was set, shortened.
@@ -336,10 +327,6 @@ static void say_values(struct line *l, const char *values)
 static void complain_value(struct line *l, const struct setting *setting, const char *value)
 {
     begin_complaint(l, setting->name, strlen(setting->name), value);
-    if (setting->how == HOW_LATER) {
-        line_text(l, "not in this version of preclose; ignored");
-        return;
-    }
     say_values(l, setting->values);
     line_text(l, "; using ");
     line_text(l, setting->fallback);
@@ -395,7 +382,7 @@ static void complain_name(struct line *l, const char *name, size_t length, const
     if (!near) return;
     line_text(l, "; did you mean " PREFIX);
     line_text(l, near->name);
-    line_text(l, near->how == HOW_LATER ? " (not in this version)?" : "?");
+    line_text(l, "?");
 }
 
 static const struct setting *find(const char *name, size_t length)

@@ -26,7 +26,6 @@ static const struct {
 } names[] = {
 #define SETTING(name, how, field, values, fallback, meaning) \
     {#name, want_##how, offsetof(struct settings, field), values, fallback},
-#define LATER(name, values, fallback, meaning) {#name, NULL, 0, values, fallback},
 #include "settings.def"
 };
 enum { NAMES = sizeof names / sizeof *names };
