@@ -1,4 +1,3 @@
-// rooms: report_line sentence line address place decide probe diag procfs aside
 // report_line on any finding: any bytes in comm, names, addresses and places, any counts. One whole line that
 // fits; JSON that a strict reader takes, with the manual's keys in the manual's order; text without a control
 // character; and what was given is what is read back.
@@ -8,9 +7,10 @@
 #include "modules.h"
 #include "report.h"
 
-// These two ask the system in the library; here they say what the fuzzer wants.
+// These ask the system, or remember, in the library; here they say what the fuzzer wants.
 static char names[4][16], place_text[PATH_MAX + 32];
 static size_t place_length;
+static uintptr_t callers[PLACE_FRAMES_MAX];
 
 void thread_name(pid_t tid, char name[16])
 {
@@ -22,6 +22,12 @@ size_t modules_place(uintptr_t pc, const char **text)
     (void)pc;
     *text = place_text;
     return place_length;
+}
+
+const uintptr_t *place_callers(const struct place *p, unsigned *n)
+{
+    *n = p->stack;
+    return callers;
 }
 
 static void take_name(struct input *in, char name[16])
@@ -62,6 +68,7 @@ static void take_place(struct input *in, struct place *p)
     p->pc = take_below(in, 3) ? (uintptr_t)take_number(in, 8) : 0;
     p->tid = (pid_t)take_number(in, take_below(in, 5));
     p->call = (enum call)take_below(in, CALL_SETSOCKOPT + 1);
+    p->stack = take_below(in, PLACE_FRAMES_MAX) & 0xffff;
 }
 
 static void take_drained(struct input *in, struct drained *d)
@@ -186,11 +193,13 @@ static void same_number(const char *object, const char *end, const char *key, in
 
 static void check_json(const char *line, size_t n, const struct finding *f, const struct line_context *c)
 {
-    static const char *const order[] = {"time",       "pid",    "comm",   "level",   "event",  "fd",
-                                        "cookie",     "type",   "state",  "local",   "peer",   "unread",
-                                        "unsent",     "backlog", "age_ms", "close_wait_ms",
-                                        "blocked_ms", "action", "reason", "threads", "opened", "closed",
-                                        "counts",     "text",   NULL};
+    static const char *const order[] = {
+#define FIELD(name, shape, meaning) name,
+#define THREAD_FIELD(name, shape, meaning)
+#define PLACE_FIELD(name, shape, meaning)
+#include "fields.def"
+#undef FIELD
+        NULL};
     if (!json_is_line(line, n)) wrong("not one line of JSON: %.*s", (int)n, line);
     char keys[4096];
     const char *end = line + n - 1;
@@ -210,18 +219,18 @@ static void check_json(const char *line, size_t n, const struct finding *f, cons
 
 static void check_text(const char *line, size_t n, const struct finding *f)
 {
-    static const char *const order[] = {"time",        "pid",        "comm",          "fd",
-                                        "cookie",      "type",       "state",         "local",
-                                        "peer",        "unread",     "unsent",        "backlog",
-                                        "age_ms",      "close_wait_ms",
-                                        "blocked_ms",
-                                        "action",      "reason",     "threads",
-                                        "opened.call", "opened.tid", "opened.thread", "opened.at",
-                                        "closed.call", "closed.tid", "closed.thread", "closed.at",
+    static const char *const order[] = {
+#define FIELD(name, shape, meaning) TEXT_##shape(name)
+#define TEXT_STRING(name) name,
+#define TEXT_NUMBER(name) name,
+#define TEXT_THREADS(name) name,
+#define TEXT_PLACE(name) name ".call", name ".tid", name ".thread", name ".at",
+#define TEXT_COUNTS(name)
+#include "fields.def"
 #define EVENT(id, name, severity, when) "counts." name,
 #include "findings.def"
 #undef EVENT
-                                        NULL};
+        NULL};
     char keys[4096], start[64];
     if (!text_keys(line, n, keys, sizeof keys)) wrong("not one line of text: %.*s", (int)n, line);
     in_order(keys, order, line, n);

@@ -1,4 +1,3 @@
-// rooms: settings line
 // settings_read on any environment: in bounds, each field as a reader of the manual would set it, and for
 // each thing wrong one complaint of one printable line. settings_match and settings_duration beside it.
 #include <fnmatch.h>

@@ -1,4 +1,3 @@
-// rooms: decide probe diag procfs aside family
 // The table and the decision, driven by random sequences of what programs do, against a world that knows who
 // really holds what. Wherever the library's own record is whole, what it says is exact; and it never acts on
 // a socket that anyone else holds, nor on one that it has not taken out of every epoll set.
