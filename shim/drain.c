@@ -13,6 +13,7 @@
 
 #define AT_ONCE 256       // connections that are drained
 #define SOME (1 << 20)    // bytes between two looks at the clock
+#define LONGEST 60000     // milliseconds until one begins that is in a range with others
 #define LEFT_BEHIND 5000  // milliseconds after its time, when whoever drained it will not come back
 
 // Our descriptors, so that a forked child can close its copies. fd: 0: free; -1: about to be used; else 1 more.
@@ -78,7 +79,7 @@ bool drain_begin(struct drain *d, int fd, enum kind kind, bool lingers)
         return false;
     }
     *d = (struct drain){.fd = (int)ours, .slot = slot, .kind = kind, .lingers = lingers};
-    atomic_store(&slots[slot].until_ms, now + LEFT_BEHIND);
+    atomic_store(&slots[slot].until_ms, now + LONGEST + LEFT_BEHIND);
     atomic_store(&slots[slot].inode, probe_inode(d->fd));
     atomic_store(&slots[slot].fd, d->fd + 1);
     track_mark(d->fd, FD_OURS, 0);

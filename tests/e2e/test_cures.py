@@ -208,6 +208,32 @@ def drain_fork():
     equal(done.one('unread-reset', cookie(done))['action'], 'drain', 'action')
 
 
+@test('cures/drain/meanwhile/{how}', how=['close_range', 'closefrom', 'loop', 'cancel'])
+def drain_meanwhile(how):
+    """Another thread sweeps over all descriptors: the one that is drained on is not the program's."""
+    done = victim('drain-meanwhile', settings={'UNREAD': 'drain:300'}, how=how)
+    equal((done['draining'], done['closed']), ('yes', '0'), 'draining, and closed beside what is the program\'s')
+    finding = done.one('unread-reset', cookie(done))
+    equal(finding['action'], 'drain', 'action')
+    says = 'had not finished' if how == 'cancel' else 'the peer had finished'  # it ends with the pipe to it
+    check(says in finding['text'], f'text: {finding["text"]}')
+    done.one('close', cookie(done, 'next cookie'))
+
+
+@test('cures/drain/meanwhile/cancel-async')
+def drain_cancelled():
+    done = victim('drain-meanwhile', settings={'UNREAD': 'drain:20000'}, how='cancel-async', timeout=10)
+    done.one('close', cookie(done, 'next cookie'))
+
+
+@test('cures/drain/meanwhile/sandbox')
+def drain_sandbox():
+    """A process that enters a sandbox meanwhile is left alone from then on."""
+    done = victim('drain-meanwhile', settings={'UNREAD': 'drain:20000'}, how='sandbox', timeout=10)
+    equal(done['survived'], 'yes', 'survived')
+    done.none('unread-reset')
+
+
 @test('cures/slow-close/{route}', route=ROUTES)
 def slow(route):
     family = 'tcp-connected' if route == 'closefrom' else 'tcp-accepted'

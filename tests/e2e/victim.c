@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -24,6 +26,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +35,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -110,6 +114,7 @@ static const struct scenario {
     {"drain-many", scenario_drain_many},
     {"drain-handler", scenario_drain_handler},
     {"drain-fork", scenario_drain_fork},
+    {"drain-meanwhile", scenario_drain_meanwhile},
     {"slow", scenario_slow},
     {"bind", scenario_bind},
     {"options", scenario_options},

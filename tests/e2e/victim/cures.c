@@ -209,6 +209,73 @@ static void scenario_drain_fork(void)
     waitpid(pid, NULL, 0);
 }
 
+// From here on every thread is killed for the calls that a drain makes.
+static void forbid_calls_of_a_drain(void)
+{
+    static const int calls[] = {SYS_ppoll, SYS_recvfrom, SYS_shutdown, SYS_fstat, SYS_clock_gettime, SYS_fcntl, SYS_getpid,
+                                SYS_close, SYS_ioctl, SYS_rt_sigprocmask};
+    enum { CALLS = sizeof calls / sizeof *calls };
+    struct sock_filter filter[2 * CALLS + 2];
+    int n = 0;
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (int i = 0; i < CALLS; i++) {
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    }
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {(unsigned short)n, filter};
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+    must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program), "seccomp");
+}
+
+static _Atomic bool drain_ended;
+
+// Nothing but the close: what follows it may be forbidden by then.
+static void *close_quietly(void *argument)
+{
+    int type = is(text_of("how", ""), "cancel-async") ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED;
+    pthread_setcanceltype(type, NULL);
+    close(*(int *)argument);
+    drain_ended = true;
+    for (;;) syscall(SYS_pause); // in a sandbox the end of a thread would make calls that are forbidden
+    return NULL;
+}
+
+// drain-meanwhile how=sandbox|close_range|closefrom|loop|cancel|cancel-async: while a thread drains a connection
+static void scenario_drain_meanwhile(void)
+{
+    const char *how = text_of("how", "");
+    pthread_t thread;
+    int id;
+    peer_start();
+    int s = connected_to_peer("tcp-connected", &id);
+    receive(s, id, 3);
+    say("cookie=%llu", cookie_of(s));
+    errno = pthread_create(&thread, NULL, close_quietly, &s);
+    if (errno) broken("pthread_create");
+    WAIT_FOR(!is_socket(s) && count_sockets() == 1, "the drain does not begin");
+    say("draining=%s", drain_ended ? "no" : "yes");
+    if (is(how, "sandbox")) {
+        forbid_calls_of_a_drain();
+        while (!drain_ended) sched_yield();
+        say("survived=yes");
+        syscall(SYS_exit_group, 0);
+    }
+    long closed = 0;
+    for (int fd = 3; is(how, "loop") && fd < 512; fd++) closed -= fcntl(fd, F_GETFD) >= 0; // ours are above
+    if (is(how, "close_range")) closed = close_range(3, ~0U, 0);
+    if (is(how, "closefrom")) closefrom(3);
+    for (int fd = 3; is(how, "loop") && fd < 1024; fd++) closed += close(fd) == 0;
+    if (!strncmp(how, "cancel", 6)) pthread_cancel(thread);
+    say("closed=%ld", closed);
+    if (is(how, "cancel-async")) pthread_join(thread, NULL);
+    else WAIT_FOR(drain_ended, "the drain does not end");
+    int p;
+    connection(AF_INET, &s, &p); // the library goes on
+    say("next cookie=%llu", cookie_of(s));
+    close(s);
+}
+
 // slow [route=…] linger=S [unsent=0|1]
 static void scenario_slow(void)
 {
