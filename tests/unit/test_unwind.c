@@ -517,7 +517,7 @@ static void *lie_at_the_end(void *arg)
 
 static void run_below_memory(void)
 {
-    const size_t size = 1 << 17;
+    const size_t size = 1 << 21; // sanitizers want much
     pthread_attr_t attr;
     pthread_t t;
     char *stack = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
