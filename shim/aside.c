@@ -102,16 +102,19 @@ bool aside_here(void)
     return here;
 }
 
+void aside_prepare(void)
+{
+    char text[512];
+    if (atomic_load_explicit(&filtered, memory_order_relaxed)) return;
+    bool no = procfs_contains(AT_FDCWD, "/proc/self/status", "\nSeccomp:\t0\n", text, sizeof text) == 1;
+    atomic_store(&filtered, no ? 2 : 1);
+}
+
 bool aside_unfiltered(void)
 {
-    char text[1024];
-    int known = atomic_load(&filtered);
-    if (!known) {
-        known = procfs_contains(AT_FDCWD, "/proc/self/status", "\nSeccomp:\t0\n", text, sizeof text) == 1 ? 2 : 1;
-        atomic_store(&filtered, known);
-    }
+    aside_prepare();
     // Where there was none, the program may have set one up itself, unseen.
-    return known == 2 && sys_call(SYS_prctl, PR_GET_SECCOMP, 0, 0) == 0;
+    return atomic_load(&filtered) == 2 && sys_call(SYS_prctl, PR_GET_SECCOMP, 0, 0) == 0;
 }
 
 bool aside(void (*work)(void *), void *arg)

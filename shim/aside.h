@@ -19,6 +19,10 @@ bool aside(void (*work)(void *arg), void *arg);
 // Is this work that runs aside? Async-signal-safe, no lock.
 bool aside_here(void);
 
+// Finds out now what aside_unfiltered wants to know. That takes a descriptor in the program's table once: better done while
+// there are no other threads to close it. Async-signal-safe, no lock.
+void aside_prepare(void);
+
 // May calls be tried that few programs make? There are filters of system calls that kill for them: not under any
 // filter (/proc/self/status, asked once; prctl(2) PR_GET_SECCOMP). Async-signal-safe, no lock.
 bool aside_unfiltered(void);

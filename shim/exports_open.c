@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "aside.h"
 #include "guard.h"
 #include "release.h"
 #include "sys.h"
@@ -29,6 +30,7 @@ static void got(int fd, enum kind kind, enum share share, bool cloexec, enum cal
     if (entry == ENTRY_NESTED) track_mark(fd, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return;
     misuse_flush_own();
+    aside_prepare(); // commonly before there are threads
     if (kind == KIND_ASK) kind = probe_kind(fd);
     struct opening o = {
         .place = place_here(call, pc),

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,6 +14,7 @@
 
 #include "drain.h"
 #include "family.h"
+#include "aside.h"
 #include "guard.h"
 #include "line.h"
 #include "misuse.h"
@@ -235,6 +237,7 @@ void life_start(void)
         watch_start(&settings);
         ignore_sigpipe();
         adopt_inherited();
+        if (track_next(0, UINT_MAX) >= 0) aside_prepare();
         family_start();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         on_exit(leave, NULL);
