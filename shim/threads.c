@@ -351,14 +351,26 @@ bool threads_die_of_sigpipe(void)
     return action[0] == (uint64_t)(uintptr_t)SIG_DFL;
 }
 
+struct named {
+    pid_t tid;
+    char *name;
+};
+
+static void read_its_name(void *arg)
+{
+    const struct named *n = arg;
+    char path[48];
+    procfs_path(procfs_put(path, "/proc/self/task/"), (unsigned)n->tid, "/comm");
+    read_name(AT_FDCWD, path, n->name);
+}
+
 void thread_name(pid_t tid, char name[16])
 {
-    char path[48];
+    struct named n = {tid, name};
     name[0] = '\0';
     if (tid == (pid_t)sys_call(SYS_gettid, 0, 0, 0)) {
         sys_call(SYS_prctl, PR_GET_NAME, (long)name, 0);
         return;
     }
-    procfs_path(procfs_put(path, "/proc/self/task/"), (unsigned)tid, "/comm");
-    read_name(AT_FDCWD, path, name);
+    if (!aside(read_its_name, &n)) read_its_name(&n);
 }
