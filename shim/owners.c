@@ -471,7 +471,7 @@ static enum verdict pass(struct search *s)
     enum verdict all = CLEAN;
     unsigned n;
     int ret;
-    sys_call(SYS_lseek, s->proc, 0, 0);
+    if (sys_call(SYS_lseek, s->proc, 0, 0) != 0) return UNPROVEN;
     while ((ret = procfs_next(&list, &n)) > 0) {
         if (is_late(s)) return BUSY;
         if (n >= PIDS) return UNPROVEN;
