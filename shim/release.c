@@ -17,7 +17,6 @@
 #include "sys.h"
 #include "threads.h"
 #include "track.h"
-#include "watch.h"
 
 #define NO_COOKIE (1ull << 63)
 #define PATIENCE_MS 300 // more than the longest look into /proc takes
@@ -296,7 +295,7 @@ static bool finish(struct release *w, struct guard *g, int64_t drain_ms)
     int64_t first_ms = w->facts.unread > 0 ? drain_ms : w->facts.busy_ms;
     if (w->drains && !drain(&w->drain, g, drain_ms, first_ms, &drained)) return false;
     if (!drained.child) tell(w, w->drains ? &drained : NULL);
-    watch_leave(g);
+    guard_leave(g);
     return !drained.child;
 }
 

@@ -135,7 +135,7 @@ static void send_bytes(int fd, long n)
 
 static long begun; // when the last peer was about to end
 
-static void peer_ends(int ours, int peer, bool closes)
+static void the_peer_ends(int ours, int peer, bool closes)
 {
     begun = wall_ms();
     if (closes) close_unseen(peer);
@@ -166,7 +166,7 @@ static void scenario_leak(void)
     print_name("peer", getpeername, ours);
     send_bytes(peer, number_of("unread", 0));
     WAIT_FOR(unread_bytes(ours) == number_of("unread", 0), "bytes do not arrive");
-    peer_ends(ours, peer, number_of("closes", 0));
+    the_peer_ends(ours, peer, number_of("closes", 0));
     say_leak("", ours);
     if (number_of("wait", 0)) let_pass(number_of("wait", 0), calls);
     else wait_told("close-wait", 1, calls);
@@ -200,7 +200,7 @@ static void scenario_no_leak(void)
     if (is(how, "in-time"))
         for (long end = now_ms() + number_of("ms", 600); now_ms() < end;) {
             connection_from("accept", AF_INET, &s, &p);
-            peer_ends(s, p, true);
+            the_peer_ends(s, p, true);
             let_pass(20, !threads);
             close(s);
         }
@@ -214,11 +214,11 @@ static void scenario_strange(void)
     int s, p, p2, l = listener(AF_INET);
     start_idle_thread();
     connection_from("accept", AF_INET, &s, &p);
-    peer_ends(s, p, true);
+    the_peer_ends(s, p, true);
     let_pass(number_of("ms", 100), false);
     p2 = connect_unseen(l);
     must(unseen(SYS_dup3, unseen(SYS_accept, l, 0, 0), s, 0), "dup3");
-    peer_ends(s, p2, true);
+    the_peer_ends(s, p2, true);
     let_pass(number_of("then", 600), false);
     say("told=%ld", log_has("close-wait"));
 }
@@ -231,7 +231,7 @@ static void scenario_reuse(void)
     int s, p, s2, p2;
     start_idle_thread();
     connection_from("accept", AF_INET, &s, &p);
-    peer_ends(s, p, true);
+    the_peer_ends(s, p, true);
     say_leak("first ", s);
     let_pass(number_of("ms", 250), false);
     if (is(how, "dup2")) {
@@ -246,7 +246,7 @@ static void scenario_reuse(void)
         while (s2 < s && (close_unseen(p2), true));
         if (s2 != s) broken("the number is not used again");
     }
-    peer_ends(s2, p2, true);
+    the_peer_ends(s2, p2, true);
     say_leak("second ", s2);
     wait_told("close-wait", 1, false);
 }
@@ -258,12 +258,12 @@ static void scenario_reconnect(void)
     struct name name = name_of(l);
     start_idle_thread();
     connection_from("connect", AF_INET, &s, &p);
-    peer_ends(s, p, true);
+    the_peer_ends(s, p, true);
     let_pass(number_of("ms", 250), false);
     struct sockaddr none = {.sa_family = AF_UNSPEC};
     must(connect(s, &none, sizeof none), "disconnect");
     connect_here(s, &name);
-    peer_ends(s, accept_here(l), true);
+    the_peer_ends(s, accept_here(l), true);
     say_leak("", s);
     wait_told("close-wait", 1, false);
 }
@@ -274,7 +274,7 @@ static void scenario_half_closed(void)
     int s, p;
     start_idle_thread();
     connection_from("accept", AF_INET, &s, &p);
-    peer_ends(s, p, false);
+    the_peer_ends(s, p, false);
     say_leak("", s);
     long end = now_ms() + DEADLINE_MS;
     char byte;
@@ -293,7 +293,7 @@ static void scenario_duplicates_left(void)
     connection_from("accept", AF_INET, &s, &p);
     must(dup(s), "dup");
     must(fcntl(s, F_DUPFD_CLOEXEC, 50), "dup");
-    peer_ends(s, p, true);
+    the_peer_ends(s, p, true);
     say_leak("", s);
     wait_told("close-wait", 1, false);
     let_pass(300, false);
@@ -304,11 +304,11 @@ static void scenario_left_by_fork(void)
 {
     int s = -1, p = -1;
     bool child_opens = is(text_of("who", "parent"), "child");
-    if (!child_opens) connection_from("accept", AF_INET, &s, &p), peer_ends(s, p, true);
+    if (!child_opens) connection_from("accept", AF_INET, &s, &p), the_peer_ends(s, p, true);
     pid_t pid = must(fork(), "fork");
     start_idle_thread();
     if (pid == 0) {
-        if (child_opens) connection_from("accept", AF_INET, &s, &p), peer_ends(s, p, true);
+        if (child_opens) connection_from("accept", AF_INET, &s, &p), the_peer_ends(s, p, true);
         if (child_opens) say("child=%d", getpid()), wait_told("close-wait", 1, false);
         else let_pass(700, true);
         exit(0);
@@ -336,7 +336,7 @@ static void scenario_at_exit(void)
         connection_from("accept", AF_INET, &s[i], &p[i]);
         if (is(state, "unread")) send_bytes(p[i], 3);
         if (is(state, "unread")) WAIT_FOR(unread_bytes(s[i]) == 3, "bytes do not arrive");
-        if (is(state, "close-wait")) peer_ends(s[i], p[i], true);
+        if (is(state, "close-wait")) the_peer_ends(s[i], p[i], true);
         else if (is(state, "half")) must(shutdown(s[i], SHUT_WR), "shutdown");
         else if (is(state, "shut")) must(shutdown(s[i], SHUT_RDWR), "shutdown");
         else if (is(state, "closed")) close(s[i]);
