@@ -153,7 +153,7 @@ void misuse_bind(int fd, const struct sockaddr *address, socklen_t length, uintp
         .fd = fd,
         .facts = &facts,
         .age_ms = UNKNOWN,
-        .used = {.pc = pc, .tid = guard_tid(), .call = CALL_BIND},
+        .used = place_here(CALL_BIND, pc),
         .in_use = &in_use,
     };
     if ((facts.kind == KIND_TCP || facts.kind == KIND_TCP6) && copy_address(&facts.local, address, length)) {

@@ -8,6 +8,9 @@
 #include "report.h"
 #include "sentence.h"
 
+// Never inlined: what it has on the stack is not there while the other fields are written, which may look far.
+#define APART __attribute__((noinline))
+
 struct out {
     struct line line;
     bool json;
@@ -69,7 +72,7 @@ static void field_number(struct out *o, const char *key, int64_t number)
     field_end(o, start);
 }
 
-static void field_address(struct out *o, const char *key, const struct address *a)
+APART static void field_address(struct out *o, const char *key, const struct address *a)
 {
     char text[ADDRESS_TEXT_MAX];
     field_string(o, key, text, address_text(a, text));
@@ -93,7 +96,7 @@ static void civil_day(int64_t days, unsigned *year, unsigned *month, unsigned *d
 }
 
 // RFC 3339 knows years of four digits; a clock before 1970 or behind 9999 is shown as the end of that.
-static void field_time(struct out *o, int64_t us)
+APART static void field_time(struct out *o, int64_t us)
 {
     const int64_t last = INT64_C(253402300799999999);
     const uint64_t now = (uint64_t)(us < 0 ? 0 : us > last ? last : us);
@@ -190,7 +193,7 @@ static bool field_frames(struct out *o, const struct frames *f, size_t start, un
 
 // The frames of a place: the first with its file name alone if the path is too long for the line, and as many of
 // the others as leave room for the places to come, of which this is the first.
-static void field_at(struct out *o, const struct place *p, unsigned places)
+APART static void field_at(struct out *o, const struct place *p, unsigned places)
 {
     static struct frames f;
     if (!p->pc) return;
