@@ -19,7 +19,7 @@ bool act_leave_epoll(int fd, const struct retired *r)
 
 bool act(int fd, const struct verdict *v)
 {
-    if (v->action == ACTION_NONE) return true;
+    if (v->action == ACTION_NONE || v->fin_later) return true;
     bool both = (v->action == ACTION_SHUTDOWN && !v->read_only) || v->shut_both;
     sys_call(SYS_shutdown, fd, v->action == ACTION_DRAIN ? SHUT_WR : both ? SHUT_RDWR : SHUT_RD, 0);
     struct sockaddr unspec = {.sa_family = AF_UNSPEC};
@@ -53,6 +53,11 @@ int64_t act_discard(int fd, enum kind kind, int64_t max, int *end)
         break;
     }
     return all;
+}
+
+void act_stop_sending(int fd)
+{
+    sys_call(SYS_shutdown, fd, SHUT_WR, 0);
 }
 
 void act_stop_receiving(int fd)

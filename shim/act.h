@@ -15,7 +15,7 @@ bool act_leave_epoll(int fd, const struct retired *r);
 // wakes all but senders and which the peer does not see. ACTION_ABORT: shutdown(SHUT_RD), which leaves close its
 // reset; where v->disconnect, connect(AF_UNSPEC), which wakes senders and resets at once (net/ipv4/tcp.c
 // tcp_disconnect); where v->shut_both, SHUT_RDWR instead. ACTION_DRAIN: shutdown(SHUT_WR), which wakes senders
-// (net/ipv4/af_inet.c inet_shutdown).
+// (net/ipv4/af_inet.c inet_shutdown); nothing yet where v->fin_later.
 // Returns false if the disconnect was refused (EBUSY while a thread waits: Linux 6.4 to 6.6). Other errors
 // are of no consequence: the program's own call follows. Async-signal-safe, no lock of ours.
 bool act(int fd, const struct verdict *v);
@@ -24,6 +24,9 @@ bool act(int fd, const struct verdict *v);
 // these were; *end: 0 if there is nothing more for now or max was reached, 1 at the end of the stream, or the
 // error (-errno) of the connection. Async-signal-safe, no lock.
 int64_t act_discard(int fd, enum kind kind, int64_t max, int *end);
+
+// shutdown(SHUT_WR): tells the peer that all is sent. Async-signal-safe, no lock of ours.
+void act_stop_sending(int fd);
 
 // shutdown(SHUT_RD): wakes receivers that may still wait. Async-signal-safe, no lock.
 void act_stop_receiving(int fd);

@@ -35,7 +35,7 @@ static const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIG
 
 // clone(2): the new thread calls run(e) on that stack and ends. Returns its id or -errno.
 #if defined(__x86_64__)
-static long start(char *top, struct errand *e, void (*run)(struct errand *))
+static long start(long top, struct errand *e, void (*run)(struct errand *))
 {
     long ret;
     register long tid __asm__("r10") = (long)&e->tid;
@@ -59,11 +59,11 @@ static long start(char *top, struct errand *e, void (*run)(struct errand *))
     return ret;
 }
 #elif defined(__aarch64__)
-static long start(char *top, struct errand *e, void (*run)(struct errand *))
+static long start(long top, struct errand *e, void (*run)(struct errand *))
 {
     register long number __asm__("x8") = SYS_clone;
     register long ret __asm__("x0") = (long)flags;
-    register long stack __asm__("x1") = (long)top;
+    register long stack __asm__("x1") = top;
     register long parent __asm__("x2") = (long)&e->tid;
     register long tls __asm__("x3") = 0;
     register long child __asm__("x4") = (long)&e->tid;
@@ -123,7 +123,8 @@ bool aside(void (*work)(void *), void *arg)
     long stack = sys_call6(SYS_mmap, 0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack < 0 && stack > -4096) return false;
     struct errand e = {.work = work, .arg = arg};
-    long tid = start((char *)stack + STACK - 64, &e, run); // not at its very end, which valgrind would call unmapped
+    long top = stack + (long)STACK - 64; // not at its very end, which valgrind would call unmapped
+    long tid = start(top, &e, run);
     // The kernel's wake-up at a thread's end is not a private one (kernel/fork.c mm_release).
     for (uint32_t alive; tid > 0 && (alive = atomic_load(&e.tid)) != 0;)
         sys_call4(SYS_futex, (long)&e.tid, FUTEX_WAIT, (long)alive, 0);

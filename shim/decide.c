@@ -102,8 +102,9 @@ static enum action action_for(const struct situation *s, const struct settings *
     if (!facts_wake(f) || (s->flags & SOCK_HANDS_OFF)) return ACTION_NONE;
     if (is_tcp(f->kind) && f->linger_reset) return ACTION_ABORT;
     if (set->unread == UNREAD_RESET && resets_unread(f)) return ACTION_ABORT;
-    if (s->deadly) return takes_bytes(f) ? ACTION_SHUTDOWN : ACTION_NONE;
-    return set->unread == UNREAD_DRAIN && can_drain(s) ? ACTION_DRAIN : ACTION_SHUTDOWN;
+    bool drains = set->unread == UNREAD_DRAIN && can_drain(s) && !(s->deadly && s->blocked_sending);
+    if (drains) return ACTION_DRAIN;
+    return !s->deadly || takes_bytes(f) ? ACTION_SHUTDOWN : ACTION_NONE;
 }
 
 // May a thread be sending that is not known to be blocked? One that the peer has just made room for, or that
@@ -158,6 +159,7 @@ void decide(const struct situation *s, const struct settings *set, struct verdic
     if (v->reason == REASON_NONE) v->action = action_for(s, set);
     if (v->action == ACTION_ABORT) wake_senders(s, v);
     v->read_only = v->action == ACTION_SHUTDOWN && s->deadly;
+    v->fin_later = v->action == ACTION_DRAIN && s->deadly;
     unsigned blocked = blocked_findings(s, v);
     v->findings = 1u << EVENT_CLOSE | blocked;
     // A thread in a call keeps the socket: what its last release will do, this close has not done yet.

@@ -14,6 +14,7 @@
 #define AT_ONCE 256       // connections that are drained
 #define SOME (1 << 20)    // bytes between two looks at the clock
 #define LONGEST 60000     // milliseconds until one begins that is in a range with others
+#define CALM 20           // milliseconds in which a call of send ends, or fills its buffer
 #define LEFT_BEHIND 5000  // milliseconds after its time, when whoever drained it will not come back
 
 // Our descriptors, so that a forked child can close its copies. fd: 0: free; -1: about to be used; else 1 more.
@@ -110,11 +111,24 @@ void drain_child(void)
 // Until there is something to read, or for left milliseconds, in slices. Returns false if preclose is off.
 static bool wait_for_more(const struct drain *d, struct guard *g, int64_t left)
 {
-    const int64_t slice = left < GUARD_CALL_MS ? left : GUARD_CALL_MS;
+    const int64_t most = d->fin_later ? CALM : GUARD_CALL_MS, slice = left < most ? left : most;
     struct pollfd p = {.fd = d->fd, .events = POLLIN | POLLRDHUP};
     struct timespec t = {.tv_nsec = (long)slice * 1000000};
     long ret;
     return guard_call(g, &ret, SYS_ppoll, (const long[6]){(long)&p, 1, (long)&t});
+}
+
+// The program has no descriptor of it any more. Whoever was in send when it closed has ended that call soon, or is blocked
+// in it: then there is no room, or what is unsent changes.
+static void end_sending(struct drain *d)
+{
+    if (!d->fin_later) return;
+    int64_t now = now_ms(), unsent = probe_unsent(d->fd);
+    bool calm = unsent == d->unsent && d->calm_ms && probe_has_room(d->fd);
+    if (!calm) d->calm_ms = now, d->unsent = unsent;
+    if (now - d->calm_ms < CALM) return;
+    act_stop_sending(d->fd);
+    d->fin_later = false;
 }
 
 static enum drain_end end_of(int err)
@@ -128,6 +142,7 @@ static bool read_on(struct drain *d, struct guard *g, int64_t until, int64_t fir
     while (holds(d->slot, d->fd)) {
         int64_t some = DRAIN_BYTES_MAX - out->bytes;
         int err;
+        end_sending(d);
         int64_t n = act_discard(d->fd, d->kind, some < SOME ? some : SOME, &err);
         out->bytes += n;
         int64_t left = (out->bytes ? until : first) - now_ms();

@@ -20,6 +20,8 @@ struct drain {
     int slot; // in the list of those
     enum kind kind;
     bool lingers; // SO_LINGER is on: its close can wait
+    bool fin_later; // SHUT_WR is still to come: when no thread of the program's can be in the middle of sending
+    int64_t calm_ms, unsent; // since when nobody is seen to be, and what was unsent then
 };
 
 enum drain_end {

@@ -242,6 +242,18 @@ int64_t probe_unread(int fd)
     return or_unknown(amount(fd, SIOCINQ));
 }
 
+int64_t probe_unsent(int fd)
+{
+    return or_unknown(amount(fd, SIOCOUTQ));
+}
+
+bool probe_has_room(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    probe_hangups(&p, 1);
+    return p.revents & POLLOUT;
+}
+
 enum tcp_state probe_state(int fd, enum kind kind)
 {
     struct facts f = {.state = TCP_STATE_UNKNOWN};

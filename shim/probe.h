@@ -86,6 +86,11 @@ int probe_busy(int fd);
 // How many bytes the stream socket fd has received that were not read; UNKNOWN. Async-signal-safe, no lock.
 int64_t probe_unread(int fd);
 
+// How many bytes the stream socket fd has sent that were not acknowledged, with its FIN; UNKNOWN. And can it take more,
+// so that no thread is blocked sending on it? (POLLOUT, net/ipv4/tcp.c tcp_poll.) Async-signal-safe, no lock.
+int64_t probe_unsent(int fd);
+bool probe_has_room(int fd);
+
 // The TCP state that fd is in now (TCP_INFO); TCP_STATE_UNKNOWN for other kinds. Async-signal-safe, no lock.
 enum tcp_state probe_state(int fd, enum kind kind);
 

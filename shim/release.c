@@ -212,6 +212,7 @@ static void perform(struct release *w)
         w->s.undrained = true;
         decide(&w->s, settings, &w->v);
     }
+    w->drain.fin_later = w->v.fin_later;
     if (!act(w->fd, &w->v)) {
         w->s.refused = true;
         decide(&w->s, settings, &w->v);

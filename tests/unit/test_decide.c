@@ -13,7 +13,7 @@ struct row {
     enum unread_how unread;
     enum action action;
     enum reason reason;
-    bool disconnect, shut_both, read_only;
+    bool disconnect, shut_both, read_only, fin_later;
     unsigned findings; // besides close
 };
 
@@ -127,6 +127,9 @@ static const struct row rows[] = {
     {"unread, to be drained, with a sender that would die", {ESTABLISHED, .unread = 3},
      {CALM, .blocked = 1, .blocked_sending = true, .deadly = true}, .unread = UNREAD_DRAIN,
      .action = ACTION_SHUTDOWN, .read_only = true, .findings = BIT(LEFT_BLOCKED)},
+    {"unread, to be drained, and a thread may be sending that would die", {ESTABLISHED, .unread = 3},
+     {CALM, .running = true, .deadly = true}, .unread = UNREAD_DRAIN, .action = ACTION_DRAIN, .fin_later = true,
+     .findings = BIT(UNREAD_RESET)},
     {"unread, to be drained, with a thread that waits for more", {ESTABLISHED, .unread = 3},
      {CALM, .blocked = 1, .blocked_waiting = true}, .unread = UNREAD_DRAIN, .action = ACTION_SHUTDOWN,
      .findings = BIT(UNREAD_RESET) | BIT(BLOCKED_THREADS)},
@@ -211,7 +214,7 @@ static void check(const struct row *r)
     s.facts = &r->facts;
     decide(&s, &set, &v);
     if (v.action != r->action || v.reason != r->reason || v.disconnect != r->disconnect || v.shut_both != r->shut_both ||
-        v.read_only != r->read_only ||
+        v.read_only != r->read_only || v.fin_later != r->fin_later ||
         v.findings != (r->findings | BIT(CLOSE)))
         fail_msg("%s: %s %s disconnect=%d findings=%x", r->what, action_name(v.action),
                  reason_name(v.reason), v.disconnect, v.findings);
