@@ -38,7 +38,7 @@ static const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIG
 static long start(long top, struct errand *e, void (*run)(struct errand *))
 {
     long ret;
-    register long tid __asm__("r10") = (long)&e->tid;
+    register _Atomic uint32_t *tid __asm__("r10") = &e->tid;
     register long tls __asm__("r8") = 0;
     register long function __asm__("r12") = (long)run;
     register long argument __asm__("r13") = (long)e;
@@ -64,9 +64,9 @@ static long start(long top, struct errand *e, void (*run)(struct errand *))
     register long number __asm__("x8") = SYS_clone;
     register long ret __asm__("x0") = (long)flags;
     register long stack __asm__("x1") = top;
-    register long parent __asm__("x2") = (long)&e->tid;
+    register _Atomic uint32_t *parent __asm__("x2") = &e->tid;
     register long tls __asm__("x3") = 0;
-    register long child __asm__("x4") = (long)&e->tid;
+    register _Atomic uint32_t *child __asm__("x4") = &e->tid;
     register long function __asm__("x19") = (long)run;
     register long argument __asm__("x20") = (long)e;
     __asm__ volatile("svc 0\n\t"
