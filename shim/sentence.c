@@ -385,8 +385,8 @@ static void say_waiting(struct line *l, const struct in_use *u)
     line_text(l, u->waiting + u->closing == 1 ? " stands in the way" : " stand in the way");
     if (u->waiting) line_text(l, " (it lasts 60 s)");
     line_text(l, u->reuse ? "; SO_REUSEADDR is on here, but was not when they were made: have it on from the first start"
-                          : "; set SO_REUSEADDR before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts "
-                            "for connections that are made from then on");
+                          : "; set SO_REUSEADDR before bind, in the program or by PRECLOSE_REUSEADDR set to 1: it "
+                            "counts for connections that are made from then on");
 }
 
 static void say_in_the_way(struct line *l, const struct in_use *u)

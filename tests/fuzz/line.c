@@ -71,6 +71,16 @@ static void take_place(struct input *in, struct place *p)
     p->stack = take_below(in, PLACE_FRAMES_MAX) & 0xffff;
 }
 
+static void take_leak(struct input *in, struct leak *k)
+{
+    memset(k, 0, sizeof *k);
+    take_place(in, &k->opened);
+    k->now = (uint32_t)take_count(in);
+    k->most = (uint32_t)take_count(in);
+    k->oldest_ms = take_count(in);
+    k->trend = (enum trend)take_below(in, TREND_GROWING + 1);
+}
+
 static void take_drained(struct input *in, struct drained *d)
 {
     memset(d, 0, sizeof *d);
@@ -123,12 +133,57 @@ static void no_controls(const char *line, size_t n)
     }
 }
 
-// keys: separated by spaces, each in list and in its order, none twice.
-static void in_order(char *keys, const char *const *list, const char *line, size_t n)
+enum shape { STRING, NUMBER, PLACE, PLACES, THREADS, COUNTS, LEAKS };
+
+struct keys {
+    char key[96][32];
+    unsigned n;
+};
+
+static void add_key(struct keys *k, const char *name, const char *part)
 {
+    snprintf(k->key[k->n++], sizeof *k->key, "%s%s%s", name, *part ? "." : "", part);
+}
+
+// As the manual has them; in text the fields of a place, and the events that are counted, are keys.
+static void add_field(struct keys *k, const char *name, enum shape shape, bool text)
+{
+    static const char *const parts[] = {
+#define FIELD(name, shape, meaning)
+#define THREAD_FIELD(name, shape, meaning)
+#define PLACE_FIELD(name, shape, meaning) name,
+#define LEAK_FIELD(name, shape, meaning)
+#include "fields.def"
+#undef FIELD
+#undef PLACE_FIELD
+    };
+    if (text && shape == PLACE)
+        for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) add_key(k, name, parts[i]);
+    else if (text && shape == COUNTS)
+        for (unsigned e = 0; e < EVENT_COUNT; e++) add_key(k, name, event_name((enum event)e));
+    else
+        add_key(k, name, "");
+}
+
+static const struct keys *keys_of(bool text)
+{
+    static struct keys all[2];
+    struct keys *k = &all[text];
+    if (k->n) return k;
+#define FIELD(name, shape, meaning) add_field(k, name, shape, text);
+#define PLACE_FIELD(name, shape, meaning)
+#include "fields.def"
+    return k;
+}
+
+// keys: separated by spaces, each one of the manual's and in its order, none twice.
+static void in_order(char *keys, bool text, const char *line, size_t n)
+{
+    const struct keys *known = keys_of(text);
+    unsigned next = 0;
     for (char *key = strtok(keys, " "); key; key = strtok(NULL, " ")) {
-        while (*list && strcmp(*list, key) != 0) list++;
-        if (!*list++) wrong("key %s: unknown, twice or out of order: %.*s", key, (int)n, line);
+        while (next < known->n && strcmp(known->key[next], key) != 0) next++;
+        if (next++ == known->n) wrong("key %s: unknown, twice or out of order: %.*s", key, (int)n, line);
     }
 }
 
@@ -193,18 +248,11 @@ static void same_number(const char *object, const char *end, const char *key, in
 
 static void check_json(const char *line, size_t n, const struct finding *f, const struct line_context *c)
 {
-    static const char *const order[] = {
-#define FIELD(name, shape, meaning) name,
-#define THREAD_FIELD(name, shape, meaning)
-#define PLACE_FIELD(name, shape, meaning)
-#include "fields.def"
-#undef FIELD
-        NULL};
     if (!json_is_line(line, n)) wrong("not one line of JSON: %.*s", (int)n, line);
     char keys[4096];
     const char *end = line + n - 1;
     json_keys(line, end, keys, sizeof keys);
-    in_order(keys, order, line, n);
+    in_order(keys, false, line, n);
     same_number(line, end, "pid", c->pid);
     same_number(line, end, "fd", f->fd);
     same_number(line, end, "age_ms", f->age_ms);
@@ -219,21 +267,9 @@ static void check_json(const char *line, size_t n, const struct finding *f, cons
 
 static void check_text(const char *line, size_t n, const struct finding *f)
 {
-    static const char *const order[] = {
-#define FIELD(name, shape, meaning) TEXT_##shape(name)
-#define TEXT_STRING(name) name,
-#define TEXT_NUMBER(name) name,
-#define TEXT_THREADS(name) name,
-#define TEXT_PLACE(name) name ".call", name ".tid", name ".thread", name ".at",
-#define TEXT_COUNTS(name)
-#include "fields.def"
-#define EVENT(id, name, severity, when) "counts." name,
-#include "findings.def"
-#undef EVENT
-        NULL};
     char keys[4096], start[64];
     if (!text_keys(line, n, keys, sizeof keys)) wrong("not one line of text: %.*s", (int)n, line);
-    in_order(keys, order, line, n);
+    in_order(keys, true, line, n);
     snprintf(start, sizeof start, ": %s: ", event_name(f->event));
     if (strncmp(line, "preclose: ", 10) != 0 || !memmem(line, n < 64 ? n : 64, start, strlen(start)))
         wrong("does not begin as it should: %.*s", (int)n, line);
@@ -246,6 +282,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct blocked blocked;
     struct drained drained;
     struct in_use in_use;
+    enum { LEAKS_MAX = 8 };
+    struct leak leak[LEAKS_MAX];
+    unsigned leaks = 0;
     uint64_t counts[EVENT_COUNT];
     char comm[16];
     uint8_t bits = take(&in);
@@ -272,6 +311,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     take_blocked(&in, &blocked);
     take_drained(&in, &drained);
     take_in_use(&in, &in_use);
+    f.close_wait_ms = take_count(&in);
+    f.more = (unsigned)take_count(&in);
+    f.shared = take(&in) & 1;
+    f.grave = take(&in) & 1;
+    c.leak = leak;
+    for (c.leaks = take_below(&in, LEAKS_MAX + 1); leaks < c.leaks; leaks++) take_leak(&in, &leak[leaks]);
     if (in_use.any_port || take_below(&in, 2)) f.in_use = &in_use;
     if (drained.unread || take_below(&in, 2)) f.drained = &drained;
     for (unsigned e = 0; e < EVENT_COUNT; e++) counts[e] = (uint64_t)take_count(&in);

@@ -184,14 +184,14 @@ static const struct {
      "close it first, or set SO_REUSEADDR before bind on both sides"},
     {"in use by TIME_WAIT", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &waiting},
      NOT_BOUND "only 1 connection in TIME_WAIT stands in the way (it lasts 60 s); set SO_REUSEADDR before bind, in "
-     "the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+     "the program or by PRECLOSE_REUSEADDR set to 1: it counts for connections that are made from then on"},
     {"in use by many", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &crowded},
      NOT_BOUND "at least 900 connections in TIME_WAIT and 2 closed connections whose end the peer has not "
      "confirmed stand in the way (it lasts 60 s); SO_REUSEADDR is on here, but was not when they were made: have "
      "it on from the first start"},
     {"in use by what is closing", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &closing},
      NOT_BOUND "only 2 closed connections whose end the peer has not confirmed stand in the way; set SO_REUSEADDR "
-     "before bind, in the program or by PRECLOSE_REUSEADDR=1: it counts for connections that are made from then on"},
+     "before bind, in the program or by PRECLOSE_REUSEADDR set to 1: it counts for connections that are made from then on"},
     {"in use, unseen", {TCP, .unread = UNKNOWN}, {BIND, .in_use = &unseen},
      NOT_BOUND "what stood in the way cannot be seen: it is bound and does not listen, or is gone by now; look with "
      "ss -tanp"},
