@@ -376,31 +376,40 @@ void release_range_end(unsigned first, unsigned last, struct release *kept)
     }
 }
 
-static bool is_under_way(int fd)
+// The cookie of the socket that fd still is, and that another thread is closing; 0: it is not so.
+static uint64_t is_under_way(int fd)
 {
     uint64_t closing = track_closing(fd, guard_tid());
-    return closing && release_identity(fd) == closing;
+    return closing && release_identity(fd) == closing ? closing : 0;
+}
+
+// Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet): a handler may have
+// jumped out of that close, which is then forgotten. Returns false if so.
+static bool wait_while(int fd, uint16_t state, int64_t *end)
+{
+    uint64_t closing;
+    while (track_state(fd) & state && (closing = is_under_way(fd))) {
+        int64_t now = now_ms();
+        if (!*end) *end = now + PATIENCE_MS;
+        if (now > *end) {
+            track_give_up(fd, closing);
+            return false;
+        }
+        // A thread of high priority would not make way for the other by a yield.
+        if (*end - now > PATIENCE_MS - 2) sys_call(SYS_sched_yield, 0, 0, 0);
+        else sys_call(SYS_nanosleep, (long)&(struct timespec){.tv_nsec = 100000}, 0, 0);
+    }
+    return true;
 }
 
 bool release_under_way(int fd)
 {
     struct guard g;
+    int64_t end = 0;
     if (!(track_state(fd) & FD_CLOSING) || guard_enter(&g) != ENTRY_OK) return false;
-    bool same = is_under_way(fd);
+    bool first = is_under_way(fd) && wait_while(fd, FD_CLOSING, &end);
     guard_leave(&g);
-    return same;
-}
-
-// Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet), since a handler
-// may have jumped out of that close.
-static void wait_while(int fd, uint16_t state, int64_t *end)
-{
-    while (track_state(fd) & state && is_under_way(fd)) {
-        int64_t now = now_ms();
-        if (!*end) *end = now + PATIENCE_MS;
-        if (now > *end) return;
-        sys_call(SYS_sched_yield, 0, 0, 0);
-    }
+    return first;
 }
 
 void release_disturb(int fd)

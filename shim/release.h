@@ -51,8 +51,8 @@ void release_end(struct release *w);
 struct release *release_range(unsigned first, unsigned last, enum call call, uintptr_t pc);
 void release_range_end(unsigned first, unsigned last, struct release *kept);
 
-// Is fd still the socket that another thread is closing at this moment? Its close came first, so that this
-// one finds nothing open. Async-signal-safe; takes the table lock.
+// Is fd still the socket that another thread is closing at this moment? Its close comes first, and is waited for, so
+// that this one finds nothing open. Async-signal-safe; takes the table lock.
 bool release_under_way(int fd);
 
 // The program is about to give the socket of fd another holder (a duplicate, a message, an epoll set) while another

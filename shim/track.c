@@ -597,6 +597,14 @@ unsigned track_connections(void)
     return atomic_load(&connections);
 }
 
+void track_give_up(int fd, uint64_t cookie)
+{
+    lock_take(&lock);
+    const struct desc *d = find(fd);
+    if (d && !d->ofd && d->was == cookie) track_mark(fd, 0, CLOSING);
+    lock_give(&lock);
+}
+
 bool track_closed_at(int fd, struct place *opened, struct place *closed)
 {
     lock_take(&lock);

@@ -145,6 +145,9 @@ void track_closed_range(unsigned first, unsigned last, pid_t tid);
 // The cookie of the socket that a thread other than tid is closing under this number; 0 if none is.
 uint64_t track_closing(int fd, pid_t tid);
 
+// That close does not go on: fd is closed by nobody now.
+void track_give_up(int fd, uint64_t cookie);
+
 // The lowest number from first on whose state has one of these bits, or -1. No lock.
 int track_next_with(unsigned first, uint16_t bits);
 

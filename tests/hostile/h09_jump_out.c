@@ -1,7 +1,8 @@
-// timeout: 60
+// timeout: 120
 // env: LD_BIND_NOW=1
 // Hazard 9: at every single instruction of a call a signal handler leaves it by siglongjmp. Afterwards this thread
-// and others still open, duplicate and close, and the process can still put itself into a sandbox.
+// and others still open, duplicate and close, also the number that this call was about, fork without delay, and the
+// process can still put itself into a sandbox.
 // Instructions that several calls have in common, and those in loops, are left once, and then each third time.
 #include "step.h"
 
@@ -20,10 +21,27 @@ static void on_signal(int sig)
     siglongjmp(back, 1);
 }
 
+// Each fork would wait for a close that has been left, for 300 ms, if it were still believed to go on. The first may.
+static void fork_often(void)
+{
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        int64_t start = now_ms();
+        pid_t pid = must(fork());
+        if (!pid) raw_exit(0);
+        if (now_ms() - start < least) least = now_ms() - start;
+        reap(pid, "a child", DEADLINE_MS);
+    }
+    if (least > 250) fail("a fork takes %d ms", (int)least);
+}
+
 static void *work(void *arg)
 {
-    (void)arg;
+    const struct operation *op = arg;
     exercise();
+    bool lets_go = (op->run == op_close || op->run == op_dup2_onto) && is_open(socket_pair[0]);
+    if (lets_go && getpid() % 16 == 0) fork_often();
+    if (lets_go && getpid() % 8 == 0) expect(close(socket_pair[0]) == 0); // not each time: it may wait for a while
     return NULL;
 }
 
@@ -42,7 +60,7 @@ static void in_traced(const struct operation *op)
     sigprocmask(SIG_SETMASK, NULL, &mask);
     expect(!sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGTERM));
     exercise();
-    pthread_t t = start_thread(work, NULL);
+    pthread_t t = start_thread(work, (void *)(uintptr_t)op);
     pthread_join(t, NULL);
     enter_sandbox();
 }
