@@ -200,7 +200,7 @@ static void ask_port(void *arg)
     struct dump *d = arg;
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     long buffer = sys_call6(SYS_mmap, 0, DUMP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (buffer < 0 && buffer > -4096) return;
+    if (buffer <= 0) return;
     long fd = sys_call(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (fd >= 0 && sys_call6(SYS_sendto, fd, (long)d->question, sizeof *d->question, MSG_DONTWAIT, (long)&kernel,
                              sizeof kernel) >= 0)
