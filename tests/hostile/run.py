@@ -23,7 +23,7 @@ CC = os.environ.get('CC', 'cc')
 FULL = 'HOSTILE_FULL' in os.environ  # the whole sweeps, which take an hour
 
 # Strangers beside us (hazard 17): the same work under each. how: what is preloaded beside the library, and where;
-# or how the work is built. needs: a file that the package brings.
+# or how the work is built, or what it is linked with. needs: a file that the package brings.
 STRANGERS = [
     dict(name='jemalloc-before', before='libjemalloc.so.2', package='libjemalloc2'),
     dict(name='jemalloc-after', after='libjemalloc.so.2', package='libjemalloc2'),
@@ -46,6 +46,8 @@ STRANGERS = [
     dict(name='tsan', build=['-fsanitize=thread'], env={'TSAN_OPTIONS': 'report_bugs=0', 'HOSTILE_ROUNDS': '2'}),
     dict(name='malloc-before', before='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
     dict(name='malloc-after', after='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
+    dict(name='lookup-before', before='{beside}/lookup.so', env={'HOSTILE_ROUNDS': '3'}),
+    dict(name='jemalloc-linked', link='libjemalloc.so.2', package='libjemalloc2'),
 ]
 
 
@@ -141,13 +143,17 @@ class Runner:
                 yield dict(row, name=f'h17_strangers[{s["name"]}]', env=s.get('env', {}), package=s.get('package'),
                            before=[s['before']] if 'before' in s else [],
                            after=[s['after']] if 'after' in s else [],
-                           build=s.get('build'), cc=s.get('cc', CC), source=path)
+                           build=s.get('build'), link=s.get('link'), cc=s.get('cc', CC), source=path)
 
     def prepare(self, test, scratch):
         binary = test['binary']
-        if test.get('build'):
-            binary = self.compile(os.path.join(self.top, re.sub(r'\W', '_', test['name'])), test['source'],
-                                  test['build'], test['cc'])
+        if test.get('build') or test.get('link'):
+            try:
+                flags = test['build'] or ['-Wl,--no-as-needed', self.shared_object(test['link'])]
+            except Skip as e:
+                raise Skip(f'{e} (package {test["package"]})') from e
+            binary = self.compile(os.path.join(self.top, re.sub(r'\W', '_', test['name'])), test['source'], flags,
+                                  test['cc'])
         if not os.path.exists(binary):
             raise Skip(f'{binary} is not built')
         try:
