@@ -13,9 +13,16 @@ struct block {
     struct block *next;
 };
 
+struct chunk {
+    struct chunk *next;
+    _Alignas(16) char at[];
+};
+
 static struct {
     struct block *free[SMALL_MAX / GRAIN + 1]; // by size in grains
-    char *next, *end;                          // what is left of the newest chunk
+    char *next, *end;                          // what is left of the chunk in use
+    struct chunk *chunks;                      // all there are
+    struct chunk *spare;                       // of those, from here on: unused
     size_t mapped;
 } arena;
 
@@ -32,6 +39,20 @@ static size_t pages(size_t size)
     return (size + 4095) & ~(size_t)4095;
 }
 
+static struct chunk *next_chunk(void)
+{
+    struct chunk *c = arena.spare;
+    if (c) {
+        arena.spare = c->next;
+        return c;
+    }
+    c = map(CHUNK);
+    if (!c) return NULL;
+    c->next = arena.chunks;
+    arena.chunks = c;
+    return c;
+}
+
 void *arena_alloc(size_t size)
 {
     if (size > SMALL_MAX) return map(pages(size));
@@ -42,10 +63,10 @@ void *arena_alloc(size_t size)
         return b;
     }
     if ((size_t)(arena.end - arena.next) < grains * GRAIN) {
-        char *chunk = map(CHUNK);
-        if (!chunk) return NULL;
-        arena.next = chunk;
-        arena.end = chunk + CHUNK;
+        struct chunk *c = next_chunk();
+        if (!c) return NULL;
+        arena.next = c->at;
+        arena.end = (char *)c + CHUNK;
     }
     void *at = arena.next;
     arena.next += grains * GRAIN;
@@ -68,9 +89,9 @@ void arena_free(void *block, size_t size)
 
 void arena_abandon(void)
 {
-    size_t mapped = arena.mapped;
-    memset(&arena, 0, sizeof arena);
-    arena.mapped = mapped;
+    memset(arena.free, 0, sizeof arena.free);
+    arena.next = arena.end = NULL;
+    arena.spare = arena.chunks;
 }
 
 size_t arena_mapped(void)

@@ -12,7 +12,8 @@ void *arena_alloc(size_t size);
 // Gives a block of arena_alloc(size) back; size must be the same. NULL is nothing.
 void arena_free(void *block, size_t size);
 
-// In the child of a fork that happened in the middle of a change: starts anew; what was mapped stays unused.
+// In the child of a fork that happened in the middle of a change: starts anew, with the memory that small blocks had. That
+// of large ones stays mapped, unused.
 void arena_abandon(void);
 
 // Bytes mapped from the kernel. The caller holds the same lock.

@@ -122,6 +122,7 @@ bool aside(void (*work)(void *), void *arg)
     if (atomic_load(&too_old) || !aside_unfiltered()) return false;
     long stack = sys_call6(SYS_mmap, 0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack < 0 && stack > -4096) return false;
+    sys_call(SYS_madvise, stack, STACK, MADV_DONTFORK); // a child that another thread forks meanwhile would keep it
     struct errand e = {.work = work, .arg = arg};
     long top = stack + (long)STACK - 64; // not at its very end, which valgrind would call unmapped
     long tid = start(top, &e, run);

@@ -113,6 +113,36 @@ static void fails(long arg)
     expect_alive("a close_range that failed");
 }
 
+// Under a filter that close_range does not get through: what fails cuts nothing. closefrom has other ways.
+static void without_close_range(int error)
+{
+    int sv[2];
+    connect_all();
+    expect(close_range((unsigned)near[0], ~0u, 0) == -1 && errno == error);
+    expect(syscall(SYS_close_range, near[0], ~0u, 0) == -1 && errno == error);
+    expect(close_range((unsigned)near[0], ~0u, CLOSE_RANGE_UNSHARE) == -1 && errno == error);
+    expect_alive("a close_range that failed");
+    pair(sv);
+    must(dup2(sv[0], 2000));
+    raw_close(sv[0]);
+    closefrom(2000);
+    expect(!is_open(2000) && peer_sees(sv[1], DEADLINE_MS) == 'e');
+    expect_alive("closefrom");
+    raw_exit(0);
+}
+
+static void without(long error)
+{
+    char text[12];
+    snprintf(text, sizeof text, "%ld", error);
+    struct filter f = filter_new();
+    filter_call(&f, SYS_close_range, SECCOMP_RET_ERRNO | (unsigned)error);
+    struct sock_fprog p = filter_end(&f, SECCOMP_RET_ALLOW);
+    filter_inherit(&p);
+    struct again a = {.mode = "without", .arg = text, .log = "none", .stderr_fd = -1};
+    become((long)&a);
+}
+
 // --- A thread with a table of its own ---
 
 static _Atomic bool parted, may_end;
@@ -137,6 +167,38 @@ static void *part(void *arg)
     return arg;
 }
 
+// After that one number is a socket here and another there.
+static void *opens_there(void *arg)
+{
+    int sv[2];
+    must(unshare(CLONE_FILES));
+    pair(sv);
+    near[2] = must(dup2(sv[0], 600)); // in this thread's table only
+    near[3] = must(dup(near[2]));
+    far[2] = sv[1];
+    raw_close(sv[0]);
+    atomic_store(&parted, true);
+    while (!atomic_load(&may_end)) look_again();
+    must(close(near[2])); // its duplicate lives
+    if (!both_ways(near[3], far[2])) fail("the close of a thread with another table has cut a duplicate");
+    return arg;
+}
+
+static void same_numbers(long how)
+{
+    int sv[2];
+    (void)how;
+    pthread_t t = start_thread(opens_there, NULL);
+    while (!atomic_load(&parted)) look_again();
+    // Here the duplicate's number is another socket's, opened and closed again.
+    pair(sv);
+    must(dup2(sv[0], near[3]));
+    if (how) must(close(near[3]));
+    atomic_store(&may_end, true);
+    pthread_join(t, NULL);
+    expect(both_ways(sv[0], sv[1]));
+}
+
 static void parted_thread(long how)
 {
     struct receiver r;
@@ -156,14 +218,18 @@ static void parted_thread(long how)
     pthread_join(t, NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     need_library();
+    if (argc > 2) without_close_range(atoi(argv[2]));
     for (long how = 0; how < 8; how++) in_child("swept by a child", 10000, swept_by_child, how);
     for (long how = 0; how < 8; how++) in_child("swept by its owner", 10000, own_sweep, how);
     in_child("CLOSE_RANGE_CLOEXEC", 10000, cloexec, 0);
     in_child("CLOSE_RANGE_CLOEXEC by number", 10000, cloexec, 1);
     in_child("close_range that fails", 10000, fails, 0);
     for (long how = 0; how < 3; how++) in_child("a thread that has parted", 10000, parted_thread, how);
+    for (long how = 0; how < 2; how++) in_child("one number in two tables", 10000, same_numbers, how);
+    in_child("without close_range", 10000, without, EPERM);
+    in_child("without close_range", 10000, without, ENOSYS);
     return 0;
 }

@@ -91,12 +91,14 @@ static void lowered(long arg)
     expect(peer_sees(sv[1], DEADLINE_MS) == 'e');
 }
 
-enum { CROWD = 3000 };
+enum { CROWD = 800, RECORDS = 6 };
 
 // No memory is to be had from some moment on: duplicates are made, counted or not, and live.
-static void no_memory(long pages)
+// Each time with so many records more in use before, so that it is another record that fails first.
+static void no_memory(long n)
 {
     static int s[CROWD], d[CROWD], e[CROWD];
+    long pages = n / RECORDS;
     struct rlimit limit, files;
     unsigned long used = 0;
     must(getrlimit(RLIMIT_NOFILE, &files));
@@ -110,6 +112,7 @@ static void no_memory(long pages)
     limit.rlim_cur = (used + (unsigned long)pages) * 4096;
     must(setrlimit(RLIMIT_AS, &limit));
     int set = must(epoll_create1(0));
+    for (long i = 0; i < n % RECORDS; i++) must(dup(set));
     for (int i = 0; i < CROWD; i++) {
         int sv[2];
         pair(sv);
@@ -137,6 +140,8 @@ int main(void)
     in_child("no descriptors", 5000, no_descriptors, 0);
     in_child("high numbers", 5000, high, 0);
     in_child("a lowered limit", 5000, lowered, 0);
-    for (long pages = 0; pages <= 96; pages = pages ? pages * 4 : 6) in_child("no memory", 10000, no_memory, pages);
+    for (long pages = 0; pages <= 96; pages = pages ? pages * 4 : 6)
+        for (long records = 0; records < RECORDS; records++)
+            in_child("no memory", 10000, no_memory, pages * RECORDS + records);
     return 0;
 }

@@ -1,5 +1,6 @@
 // Hazard 21: every kind of socket that can be made here, in every state that it comes to, and what is no socket: each
-// call answers as it does without the library.
+// call answers as it does without the library. So do those of a child that holds the same socket, which may have an error
+// pending or bytes unread that are the child's to find; and the peer sees the same end.
 #include "hostile.h"
 
 #include <linux/if_packet.h>
@@ -155,6 +156,143 @@ static int other(int kind)
     }
 }
 
+// --- Connected, and shared with a child ---
+
+enum { TCP, TCP6, MPTCP, UNIX, SEQPACKET, UNIX_DGRAM, UDP, PAIRS };
+enum { IDLE, BYTES, URGENT, PEER_GONE, PEER_RESET, REFUSED, HALF_SHUT, PAIR_STATES };
+
+static bool connected(int kind, int sv[2])
+{
+    struct sockaddr_storage at;
+    int family = kind == TCP6 ? AF_INET6 : AF_INET;
+    int type = kind == SEQPACKET ? SOCK_SEQPACKET : kind == UDP || kind == UNIX_DGRAM ? SOCK_DGRAM : SOCK_STREAM;
+    if (kind == UNIX || kind == SEQPACKET || kind == UNIX_DGRAM) return socketpair(AF_UNIX, type, 0, sv) == 0;
+    int l = socket(family, type, kind == MPTCP ? 262 : 0);
+    socklen_t n = some_address(family, &at);
+    if (l < 0 || bind(l, (struct sockaddr *)&at, n)) return false;
+    must(getsockname(l, (struct sockaddr *)&at, &n));
+    if (type == SOCK_STREAM) must(listen(l, 5));
+    sv[0] = must(socket(family, type, kind == MPTCP ? 262 : 0));
+    must(connect(sv[0], (struct sockaddr *)&at, n));
+    if (kind == UDP) {
+        must(getsockname(sv[0], (struct sockaddr *)&at, &n));
+        must(connect(l, (struct sockaddr *)&at, n));
+        sv[1] = l;
+        return true;
+    }
+    sv[1] = must(accept(l, NULL, NULL));
+    raw_close(l);
+    return true;
+}
+
+// A connection's end comes in its time; datagrams know none.
+static void settle(int kind, int state, int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    poll(&p, 1, kind < UNIX_DGRAM || state == REFUSED ? DEADLINE_MS : 0);
+}
+
+// Into what the child is to find. Returns false where that is not possible.
+static bool into_pair_state(int kind, int state, int sv[2])
+{
+    struct linger l = {1, 0};
+    struct sockaddr_storage at;
+    socklen_t n = some_address(AF_INET, &at);
+    switch (state) {
+    case BYTES:
+        return send(sv[1], "abc", 3, 0) == 3;
+    case URGENT:
+        if (kind > TCP6) return false;
+        return send(sv[1], "ab", 2, 0) == 2 && send(sv[1], "u", 1, MSG_OOB) == 1;
+    case PEER_GONE:
+        raw_close(sv[1]);
+        break;
+    case PEER_RESET:
+        if (kind > MPTCP) return false;
+        must(setsockopt(sv[1], SOL_SOCKET, SO_LINGER, &l, sizeof l));
+        raw_close(sv[1]);
+        break;
+    case REFUSED: // nobody listens there
+        if (kind != TCP && kind != UDP) return false;
+        raw_close(sv[0]);
+        sv[0] = must(socket(AF_INET, (kind == TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0));
+        ((struct sockaddr_in *)&at)->sin_port = htons(9);
+        if (connect(sv[0], (struct sockaddr *)&at, n) && errno != EINPROGRESS) return false;
+        if (kind == UDP) must(send(sv[0], "x", 1, 0));
+        break;
+    case HALF_SHUT:
+        if (shutdown(sv[1], SHUT_WR)) return false;
+        break;
+    default:
+        return true;
+    }
+    settle(kind, state, sv[0]);
+    return true;
+}
+
+static void use(const char *who, int fd, int a, int b)
+{
+    char bytes[8] = "";
+    int error = 0, again = 0;
+    socklen_t n = sizeof error;
+    char what[40];
+    snprintf(what, sizeof what, "%s has SO_ERROR", who);
+    result(what, a, b, getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n));
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &again, &n);
+    printf("%s %d then %d\n", what, error, again);
+    // An MPTCP socket at its end answers now this, now that.
+    for (int i = 0; i < (a == MPTCP ? 1 : 2); i++) {
+        ssize_t got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        printf("%s receives %d: %d %.*s %s\n", who, a, (int)got, got > 0 ? (int)got : 0, bytes, got < 0 ? strerrorname_np(errno) : "");
+    }
+    snprintf(what, sizeof what, "%s receives urgently", who);
+    if (a != MPTCP) result(what, a, b, recv(fd, bytes, 1, MSG_OOB | MSG_DONTWAIT));
+    snprintf(what, sizeof what, "%s sends", who);
+    result(what, a, b, send(fd, "y", 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+static void each_pair(int kind, int state, int route, bool shared)
+{
+    int sv[2], go[2];
+    char byte;
+    if (!shared && (state == BYTES || state == URGENT)) return; // a reset or not: that is a setting
+    if (!connected(kind, sv)) return;
+    if (!into_pair_state(kind, state, sv)) goto end;
+    printf("pair %d.%d by %d\n", kind, state, route);
+    must(pipe(go));
+    fflush(stdout);
+    pid_t pid = shared ? must(fork()) : 0;
+    if (shared && !pid) {
+        raw_close(sv[1]);
+        if (read(go[0], &byte, 1) != 1) raw_exit(1);
+        use("the child", sv[0], kind, state);
+        fflush(stdout);
+        raw_exit(0);
+    }
+    let_go(sv[0], route, kind, state);
+    must(write(go[1], "g", 1));
+    if (shared) must(waitpid(pid, NULL, 0));
+    raw_close(go[0]);
+    raw_close(go[1]);
+    if (state != PEER_GONE && state != PEER_RESET && state != REFUSED) {
+        settle(kind, state, sv[1]);
+        use("the peer", sv[1], kind, state);
+    }
+end:
+    raw_close(sv[0]);
+    raw_close(sv[1]);
+}
+
+static void all_pairs(void)
+{
+    for (int kind = 0; kind < PAIRS; kind++)
+        for (int state = 0; state < PAIR_STATES; state++)
+            for (int route = 0; route < ROUTES - 1; route++) {
+                each_pair(kind, state, route, true);
+                each_pair(kind, state, route, false);
+            }
+}
+
 static int everything(void)
 {
     static const int families[] = {AF_INET, AF_INET6, AF_UNIX, AF_NETLINK, AF_PACKET, AF_VSOCK, AF_ALG, AF_CAN, AF_KEY,
@@ -178,6 +316,7 @@ static int everything(void)
             result("other", kind, route, fd);
             if (fd >= 0) let_go(fd, route, kind, route);
         }
+    all_pairs();
     fflush(stdout);
     return 0;
 }

@@ -35,6 +35,16 @@ static void plain(void)
     check(conn[0]);
 }
 
+// Where nobody who knows the number would look.
+static void elsewhere(void)
+{
+    int at = must(dup2(conn[0], 77));
+    must(close(conn[0]));
+    holds_now();
+    wait_stop();
+    check(at);
+}
+
 // dup2 to another number, then close of the old: a scan that reads the numbers one by one may meet neither.
 static void moving(void)
 {
@@ -131,6 +141,7 @@ static const struct {
     bool as_nobody; // the closing process drops its privileges, the holder does not
 } holders[] = {
     {"a child", plain, 2, false},
+    {"a child, under another number", elsewhere, 4, false},
     {"a child that moves it", moving, 12, false},
     {"one that is handed on", handed_on, 12, false},
     {"a thread's own table", in_a_threads_table, 2, false},

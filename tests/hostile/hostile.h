@@ -189,6 +189,12 @@ HELPER void need_library(void)
     if (!library_here() && !getenv("HOSTILE_WITHOUT")) skip("the library is not preloaded");
 }
 
+// HOSTILE_FULL=1: all that a test has, however long it takes.
+HELPER bool everything_asked(void)
+{
+    return getenv("HOSTILE_FULL") != NULL;
+}
+
 // --- Children with a deadline ---
 
 // "main in 202, 4711 in 202": the system call of each thread of a process that hangs.

@@ -20,9 +20,10 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, '..', '..', 'build')
 CC = os.environ.get('CC', 'cc')
+FULL = 'HOSTILE_FULL' in os.environ  # the whole sweeps, which take an hour
 
 # Strangers beside us (hazard 17): the same work under each. how: what is preloaded beside the library, and where;
-# or how the work is built. needs: a file that the package brings.
+# or how the work is built, or what it is linked with. needs: a file that the package brings.
 STRANGERS = [
     dict(name='jemalloc-before', before='libjemalloc.so.2', package='libjemalloc2'),
     dict(name='jemalloc-after', after='libjemalloc.so.2', package='libjemalloc2'),
@@ -45,6 +46,8 @@ STRANGERS = [
     dict(name='tsan', build=['-fsanitize=thread'], env={'TSAN_OPTIONS': 'report_bugs=0', 'HOSTILE_ROUNDS': '2'}),
     dict(name='malloc-before', before='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
     dict(name='malloc-after', after='{beside}/malloc.so', env={'HOSTILE_ROUNDS': '3'}),
+    dict(name='lookup-before', before='{beside}/lookup.so', env={'HOSTILE_ROUNDS': '3'}),
+    dict(name='jemalloc-linked', link='libjemalloc.so.2', package='libjemalloc2'),
 ]
 
 
@@ -123,6 +126,8 @@ class Runner:
             said = preamble(path)
             row = dict(name=name, binary=os.path.join(self.options.bin, name), before=[], after=[], env={},
                        timeout=float(said.get('timeout', ['30'])[0]))
+            if FULL:
+                row['timeout'] *= 20
             row['env'] = dict(v.split('=', 1) for v in said.get('env', []))
             where = None
             for word in said.get('beside', []):
@@ -138,13 +143,17 @@ class Runner:
                 yield dict(row, name=f'h17_strangers[{s["name"]}]', env=s.get('env', {}), package=s.get('package'),
                            before=[s['before']] if 'before' in s else [],
                            after=[s['after']] if 'after' in s else [],
-                           build=s.get('build'), cc=s.get('cc', CC), source=path)
+                           build=s.get('build'), link=s.get('link'), cc=s.get('cc', CC), source=path)
 
     def prepare(self, test, scratch):
         binary = test['binary']
-        if test.get('build'):
-            binary = self.compile(os.path.join(self.top, re.sub(r'\W', '_', test['name'])), test['source'],
-                                  test['build'], test['cc'])
+        if test.get('build') or test.get('link'):
+            try:
+                flags = test['build'] or ['-Wl,--no-as-needed', self.shared_object(test['link'])]
+            except Skip as e:
+                raise Skip(f'{e} (package {test["package"]})') from e
+            binary = self.compile(os.path.join(self.top, re.sub(r'\W', '_', test['name'])), test['source'], flags,
+                                  test['cc'])
         if not os.path.exists(binary):
             raise Skip(f'{binary} is not built')
         try:
@@ -156,8 +165,8 @@ class Runner:
             'PRECLOSE_RATE': '0', 'PRECLOSE_REPORT': 'always', 'HOSTILE_SCRATCH': scratch,
             'HOSTILE_LIB': self.lib, 'HOSTILE_CC': CC, 'HOSTILE_SOURCE': HERE,
         }
-        if 'HOSTILE_FULL' in os.environ:
-            env['HOSTILE_FULL'] = os.environ['HOSTILE_FULL']
+        if FULL:
+            env['HOSTILE_FULL'] = '1'
         env.update({k: v.format(scratch=scratch) for k, v in test['env'].items()})
         env['LD_PRELOAD'] = ' '.join(preload)
         return binary, env

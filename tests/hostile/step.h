@@ -204,13 +204,7 @@ enum { OPERATIONS = sizeof operations / sizeof *operations };
 
 // --- Which instructions ---
 
-// Most runs interrupt an instruction of the code once or twice, however often it is executed; with HOSTILE_FULL in the
-// environment, each time.
-HELPER bool everything_asked(void)
-{
-    return getenv("HOSTILE_FULL") != NULL;
-}
-
+// Most runs interrupt an instruction of the code once or twice, however often it is executed; a full one each time.
 // How often this has been asked about the instruction at that address before. Async-signal-safe.
 HELPER unsigned visits(unsigned long at)
 {
