@@ -33,12 +33,12 @@ static _Atomic bool too_old;
 static const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                                    CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 
-// clone(2): the new thread calls run(e) on that stack and ends. Returns its id or -errno.
+// clone(2): the new thread calls run(e) on that stack and ends. *id is its id while it lives. Returns it, or -errno.
 #if defined(__x86_64__)
-static long start(long top, struct errand *e, void (*run)(struct errand *))
+static long start(long top, struct errand *e, _Atomic uint32_t *id, void (*run)(struct errand *))
 {
     long ret;
-    register _Atomic uint32_t *tid __asm__("r10") = &e->tid;
+    register long tid __asm__("r10") = (long)id;
     register long tls __asm__("r8") = 0;
     register long function __asm__("r12") = (long)run;
     register long argument __asm__("r13") = (long)e;
@@ -53,20 +53,20 @@ static long start(long top, struct errand *e, void (*run)(struct errand *))
                      "syscall\n"
                      "1:"
                      : "=a"(ret)
-                     : "0"((long)SYS_clone), "D"(flags), "S"(top), "d"(&e->tid), "r"(tid), "r"(tls), "r"(function),
+                     : "0"((long)SYS_clone), "D"(flags), "S"(top), "d"(id), "r"(tid), "r"(tls), "r"(function),
                        "r"(argument), [end] "i"(SYS_exit)
                      : "rcx", "r11", "cc", "memory");
     return ret;
 }
 #elif defined(__aarch64__)
-static long start(long top, struct errand *e, void (*run)(struct errand *))
+static long start(long top, struct errand *e, _Atomic uint32_t *id, void (*run)(struct errand *))
 {
     register long number __asm__("x8") = SYS_clone;
     register long ret __asm__("x0") = (long)flags;
     register long stack __asm__("x1") = top;
-    register _Atomic uint32_t *parent __asm__("x2") = &e->tid;
+    register long parent __asm__("x2") = (long)id;
     register long tls __asm__("x3") = 0;
-    register _Atomic uint32_t *child __asm__("x4") = &e->tid;
+    register long child __asm__("x4") = (long)id;
     register long function __asm__("x19") = (long)run;
     register long argument __asm__("x20") = (long)e;
     __asm__ volatile("svc 0\n\t"
@@ -125,7 +125,7 @@ bool aside(void (*work)(void *), void *arg)
     sys_call(SYS_madvise, stack, STACK, MADV_DONTFORK); // a child that another thread forks meanwhile would keep it
     struct errand e = {.work = work, .arg = arg};
     long top = stack + (long)STACK - 64; // not at its very end, which valgrind would call unmapped
-    long tid = start(top, &e, run);
+    long tid = start(top, &e, &e.tid, run);
     // The kernel's wake-up at a thread's end is not a private one (kernel/fork.c mm_release).
     for (uint32_t alive; tid > 0 && (alive = atomic_load(&e.tid)) != 0;)
         sys_call4(SYS_futex, (long)&e.tid, FUTEX_WAIT, (long)alive, 0);
