@@ -118,13 +118,14 @@ static bool unseen_sender(const struct situation *s)
 // SHUT_RD does not wake senders, and leaves one that runs to block for ever once the buffer is full. A
 // disconnect wakes, and resets: its error is ECONNRESET, which the first call to fail takes away, so that a
 // second could still get SIGPIPE (net/core/stream.c sk_stream_error).
-// A unix socket knows none; but where its sender is blocked the peer has bytes to read, and will
+// A unix socket knows none; but where its sender is blocked, or may be, the peer has bytes to read, and will
 // meet close's ECONNRESET behind them, not the EOF of a shutdown.
 static void wake_senders(const struct situation *s, struct verdict *v)
 {
     bool tcp = is_tcp(s->facts->kind), unseen = unseen_sender(s);
     bool harmless = !s->deadly || (s->blocked == 1 && !unseen);
-    v->shut_both = !tcp && s->blocked_sending;
+    bool behind = s->facts->peer_behind && (!s->blocked_known || s->running);
+    v->shut_both = !tcp && (s->blocked_sending || behind);
     v->disconnect = tcp && !s->refused && (s->blocked_sending || unseen) && harmless;
 }
 

@@ -61,7 +61,7 @@ struct verdict {
     enum action action;
     enum reason reason;   // why ACTION_NONE; REASON_NONE for a kind that shutdown can't wake
     bool disconnect;      // ACTION_ABORT, TCP: a thread is sending, or may be, which only a disconnect wakes
-    bool shut_both;       // ACTION_ABORT, unix: a sender is blocked, which only a shutdown both ways wakes
+    bool shut_both;       // ACTION_ABORT, unix: a sender is blocked, or may be, which only a shutdown both ways wakes
     bool fin_later;       // ACTION_DRAIN: SHUT_WR only when no thread can be sending, who would get SIGPIPE
     bool read_only;       // ACTION_SHUTDOWN: of the reading side only, as a sender could get SIGPIPE
     unsigned findings;    // 1 << EVENT_...

@@ -189,6 +189,7 @@ static void ask_unix(int fd, struct facts *f)
         f->unread = 0;
     else
         f->peer_gone = (events & POLLHUP) && diag_unix_peer_gone(probe_inode(fd), f->cookie);
+    f->peer_behind = f->unread > 0 && amount(fd, SIOCOUTQ) > 0;
 }
 
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)

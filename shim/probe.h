@@ -51,6 +51,7 @@ struct facts {
     bool linger_reset; // TCP: SO_LINGER is on with 0 s
     int linger_s;      // TCP: SO_LINGER is on with so many seconds, which close waits at most; else 0
     bool peer_gone;    // unix: bytes are unread, but the peer is closed, so that no one sees a reset
+    bool peer_behind;  // unix: bytes are unread here, and bytes of ours by the peer
     int64_t unread;    // bytes received and not read, for datagrams those of the next one; or UNKNOWN
     int64_t unsent;    // TCP: bytes of ours that the peer has not acknowledged; or UNKNOWN
     int64_t backlog;   // a listener's connections that no one accepted; or UNKNOWN

@@ -326,6 +326,11 @@ static void a_unix_peer_gets_econnreset(void **state)
         probe_facts(sv[1], kind, probe_cookie(sv[1]), &f);
         if (f.unread != l->unread || f.peer_gone != l->peer_gone || f.listening)
             fail_msg("%d \"%s\": unread %d peer_gone %d", l->type, l->steps, (int)f.unread, f.peer_gone);
+        if (f.peer_behind) fail_msg("\"%s\": the peer has nothing to read", l->steps);
+        if (sv[0] >= 0 && f.unread > 0 && send(sv[1], "x", 1, MSG_NOSIGNAL) == 1) {
+            probe_facts(sv[1], kind, probe_cookie(sv[1]), &f);
+            if (!f.peer_behind) fail_msg("\"%s\": the peer has a byte to read", l->steps);
+        }
         close(sv[1]);
         if (sv[0] < 0) continue;
         assert_int_equal(getsockopt(sv[0], SOL_SOCKET, SO_ERROR, &error, &n), 0);
