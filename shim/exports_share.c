@@ -130,11 +130,11 @@ __attribute__((visibility("hidden"), used)) void before_vfork(void)
     release_wait_acting();
 }
 
-static void tell_of_all_leaked(void)
+static void tell_of_unseen(void)
 {
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
-    family_tell_of_all(TOLD_LEAKED);
+    family_tell_of_all(TOLD_UNSEEN);
     guard_leave(&g);
 }
 
@@ -142,7 +142,7 @@ void note_clone(unsigned long flags)
 {
     if (flags & CLONE_VM) track_threads();
     // A process that runs on in our memory: the calls that it makes are not looked at.
-    if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM) tell_of_all_leaked();
+    if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM) tell_of_unseen();
     // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.
     if (!(flags & CLONE_FILES) != !(flags & CLONE_THREAD)) track_split();
     if (flags & CLONE_FILES) return;
@@ -179,8 +179,16 @@ EXPORT int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     return ret;
 }
 
+// Called by the exec functions (exports_exec.S) before they jump to the real one.
+__attribute__((visibility("hidden"), used)) void before_exec(void)
+{
+    real();
+    family_exec();
+}
+
 static void before_spawn(void)
 {
+    family_exec();
     track_spawned();
     release_wait_acting();
 }

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/prctl.h>
 
+#include "family.h"
 #include "guard.h"
 #include "life.h"
 #include "probe.h"
@@ -195,6 +196,10 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
         return next(nr, a);
     case SYS_prctl:
         return a[0] == PR_SET_SECCOMP ? sandbox(nr, a) : next(nr, a);
+    case SYS_execve:
+    case SYS_execveat:
+        family_exec();
+        return next(nr, a);
     case SYS_exit_group:
         life_end();
         return real()->syscall(nr, (long)life_status((int)a[0]));

@@ -22,7 +22,15 @@ struct notes {
     struct note note[KEPT];
 };
 
-static struct notes *page; // of TOLD_LEAKED, of TOLD_PASSED
+static struct {
+    _Atomic uint64_t execs;
+    struct notes notes[TOLD_PASSED]; // of TOLD_LEAKED, and so on
+} * pages;
+
+static struct notes *notes_of(enum told what)
+{
+    return &pages->notes[what - TOLD_LEAKED];
+}
 
 static uint64_t now_ms(void)
 {
@@ -33,8 +41,8 @@ static uint64_t now_ms(void)
 
 void family_start(void)
 {
-    long at = sys_call6(SYS_mmap, 0, 2 * sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (at > 0 || at < -4095) page = (struct notes *)at;
+    long at = sys_call6(SYS_mmap, 0, sizeof *pages, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at > 0 || at < -4095) pages = (void *)at;
 }
 
 static bool is_noted(struct notes *notes, uint64_t cookie)
@@ -53,8 +61,8 @@ static void put_forward(_Atomic uint64_t *ms, uint64_t to)
 
 void family_tell(uint64_t cookie, enum told what)
 {
-    if (!page || !cookie || what == TOLD_NOTHING) return;
-    struct notes *notes = &page[what - TOLD_LEAKED];
+    if (!pages || !cookie || what == TOLD_NOTHING) return;
+    struct notes *notes = notes_of(what);
     if (is_noted(notes, cookie)) return;
     struct note *note = &notes->note[atomic_fetch_add(&notes->n, 1) % KEPT];
     put_forward(&notes->all_ms, atomic_load(&note->ms));
@@ -64,16 +72,26 @@ void family_tell(uint64_t cookie, enum told what)
 
 void family_tell_of_all(enum told what)
 {
-    if (page && what != TOLD_NOTHING) put_forward(&page[what - TOLD_LEAKED].all_ms, now_ms());
+    if (pages && what != TOLD_NOTHING) put_forward(&notes_of(what)->all_ms, now_ms());
 }
 
 enum told family_told(uint64_t cookie, uint64_t opened_ms)
 {
-    if (!page) return TOLD_PASSED;
+    if (!pages) return TOLD_PASSED;
     for (enum told what = TOLD_PASSED; what > TOLD_NOTHING; what--) {
-        struct notes *notes = &page[what - TOLD_LEAKED];
+        struct notes *notes = notes_of(what);
         uint64_t all_ms = atomic_load(&notes->all_ms);
         if ((all_ms && opened_ms <= all_ms) || is_noted(notes, cookie)) return what;
     }
     return TOLD_NOTHING;
+}
+
+void family_exec(void)
+{
+    if (pages) atomic_fetch_add(&pages->execs, 1);
+}
+
+uint64_t family_execs(void)
+{
+    return pages ? atomic_load(&pages->execs) : 0;
 }

@@ -257,7 +257,7 @@ __attribute__((constructor)) static void construct(void)
 void life_io_uring(void)
 {
     atomic_store(&io_uring, true);
-    if (track_is_child()) family_tell_of_all(TOLD_LEAKED); // a ring can send a descriptor, unseen
+    if (track_is_child()) family_tell_of_all(TOLD_UNSEEN); // a ring can send a descriptor, unseen
 }
 
 bool life_has_io_uring(void)
@@ -275,7 +275,7 @@ void life_sandbox_begin(void)
 {
     struct guard g;
     if (track_is_child() && guard_enter(&g) == ENTRY_OK) {
-        family_tell_of_all(TOLD_LEAKED); // what it sends from in there is not looked at
+        family_tell_of_all(TOLD_UNSEEN); // what it sends from in there is not looked at
         guard_leave(&g);
     }
     if (watch_bar()) atomic_fetch_add(&watches_barred, 1);

@@ -14,6 +14,10 @@ _Atomic bool real_loaded;
 
 // vfork cannot be called through C (its child would return through our frame): exports_vfork.S jumps here.
 __attribute__((visibility("hidden"))) void *real_vfork;
+// Nor can what takes any number of arguments: exports_exec.S.
+#define EXEC(name) __attribute__((visibility("hidden"))) void *real_##name;
+#include "exec.def"
+#undef EXEC
 
 static __thread bool loading __attribute__((tls_model("initial-exec")));
 
@@ -184,6 +188,9 @@ void real_load(void)
 #undef REAL
 #undef REAL_SINCE
     look_up(&real_vfork, 0, "vfork");
+#define EXEC(name) look_up(&real_##name, 0, #name);
+#include "exec.def"
+#undef EXEC
     atomic_store_explicit(&real_loaded, true, memory_order_release);
     errno = saved;
     loading = false;

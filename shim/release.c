@@ -125,6 +125,13 @@ static enum told ask_family(struct release *w)
     return told;
 }
 
+// May a program have got it, which no library saw passing it on? It takes an exec, and no close-on-exec.
+static bool is_at_large(const struct release *w, enum told told)
+{
+    if (told >= TOLD_UNSEEN) return true;
+    return (w->r.exposed || told == TOLD_LEAKED) && family_execs() != w->r.execs;
+}
+
 static void look_for_owners(struct release *w)
 {
     if (!decide_wants_proof(&w->s, settings)) return;
@@ -141,12 +148,14 @@ static void look_for_owners(struct release *w)
     w->r.forks = track_forks();
     w->r.leaky = true;
     struct owners_answer a;
-    owners_prove(w->fd, probe_inode(w->fd), since, w->r.exposed || told == TOLD_LEAKED, limit, &a);
+    bool at_large = is_at_large(w, told);
+    owners_prove(w->fd, probe_inode(w->fd), since, at_large, limit, &a);
     purse_pay(&owners_purse, a.took_us);
     w->s.proof = a.owners;
     w->holder = a.pid;
     // Again: one that is found without it now may have passed it on meanwhile.
-    if (ask_family(w) != told) w->s.proof = OWNERS_UNKNOWN;
+    told = ask_family(w);
+    if (is_at_large(w, told) != at_large) w->s.proof = OWNERS_UNKNOWN;
 }
 
 static void examine(struct release *w)

@@ -31,6 +31,7 @@ struct ofd {
     struct place opened;
     uint32_t fork_epoch, spawn_epoch; // those of its birth: a later one means a child that may hold it
     uint32_t generation;              // of the process that opened it
+    uint64_t execs;                   // of its family until then
     uint32_t count;                   // of descs
     uint32_t pins;                    // duplicates being made
     uint32_t users;                   // an epoll set: registrations that point to it
@@ -223,6 +224,7 @@ static struct ofd *new_ofd(void)
         .fork_epoch = atomic_load(&fork_epoch),
         .spawn_epoch = atomic_load(&spawn_epoch),
         .generation = generation,
+        .execs = family_execs(),
     };
     return o;
 }
@@ -305,6 +307,7 @@ static void describe(const struct ofd *o, struct retired *out)
         .forefathers = o->generation != generation,
         .leaky = o->leaky,
         .exposed = o->exposed || o->leaky,
+        .execs = o->execs,
         .forks = forks,
         .epoll = o->epoll,
     };
@@ -694,7 +697,7 @@ void track_fork_recover(void)
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
     table = NULL;
     lost = true;
-    family_tell_of_all(TOLD_LEAKED);
+    family_tell_of_all(TOLD_UNSEEN);
     arena_abandon();
     for (int fd = 0; fd <= atomic_load(&highest); fd++)
         track_mark(fd, 0, ANEW);

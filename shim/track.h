@@ -85,7 +85,8 @@ struct retired {
     unsigned others;         // descriptors of this process that still hold it
     bool forefathers;        // a process that this one was forked from had opened it
     bool leaky;              // a program that a child runs gets it too
-    bool exposed;            // one may have got it
+    bool exposed;            // it has been so at a fork or a spawn, or is
+    uint64_t execs;          // family_execs() when it was opened
     uint64_t forks;          // track_forks() at that moment
     bool epoll;              // it was an epoll set, not a socket
     bool stuck;              // it is in an epoll set that it can't be taken out of

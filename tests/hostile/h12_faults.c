@@ -61,6 +61,7 @@ static const struct fault {
     {SYS_process_vm_readv, false, {EPERM, ENOSYS, ESRCH, EFAULT, ENOMEM}},
     {SYS_pwritev2, false, {EAGAIN, EPIPE, EOPNOTSUPP, ENOSPC, EIO, EINTR, ENOSYS}},
     {SYS_read, false, {EIO, ESRCH, EINTR, EAGAIN}},
+    {SYS_readlink, false, {ENOENT, EACCES, EINVAL}},
     {SYS_readlinkat, false, {ENOENT, EACCES, ENOMEM, EINVAL}},
     {SYS_recvfrom, false, {EINTR, EAGAIN, ENOBUFS, ENOMEM}},
     {SYS_recvmsg, false, {EINTR, EAGAIN, ENOBUFS}},
@@ -74,6 +75,7 @@ static const struct fault {
     {SYS_shutdown, false, {ENOTCONN, EOPNOTSUPP, EINVAL}},
     {SYS_shutdown, true, {ENOTCONN}},
     {SYS_socket, false, {EMFILE, EPROTONOSUPPORT, EACCES, ENFILE, ENOBUFS, EAFNOSUPPORT}},
+    {SYS_tgkill, false, {EPERM, EAGAIN}},
     {SYS_write, false, {EAGAIN, EPIPE, ENOSPC, EIO, EINTR, EFBIG}},
     {SYS_writev, false, {EAGAIN, EPIPE, ENOSPC, EIO, EINTR, EFBIG}},
 };
@@ -462,7 +464,9 @@ static void before_call(struct hunt *h, pid_t tid, struct user_regs_struct *regs
     h->nr = number_of(regs);
     traced.here = regs->rip;
     const struct fault *f = fault_of(h->nr, h->way, &h->error);
-    if (!f) return;
+    // A holder lives: the kernel does not say that it is gone.
+    if (traced.op->check == check_shared && (h->error == ENOENT || h->error == ESRCH)) h->error = 0;
+    if (!f || !h->error) return;
     snprintf(shared->what, sizeof shared->what, "%s, whose call %u (number %ld, at libpreclose.so+0x%lx) fails with %s",
              traced.op->name, h->nth, h->nr, (unsigned long)regs->rip - (h->execs ? there_begin : begin),
              strerrorname_np(h->error));
@@ -557,9 +561,7 @@ static bool next_fault(const struct operation *op, struct plan *p, unsigned roun
         if (!all && !p->call[n].first && !p->call[n].last) continue;
         if (p->call[n].way > round || !fault_of(p->call[n].nr, p->call[n].way, &error)) continue;
         any = true;
-        // The holder lives: the kernel does not say that it is gone.
-        if (op->check == check_shared && (error == ENOENT || error == ESRCH)) p->call[n].way++;
-        else run_with_fault(op, n, p->call[n].way++, NULL);
+        run_with_fault(op, n, p->call[n].way++, NULL);
     }
     return any;
 }

@@ -37,7 +37,7 @@ static void tell_from_afar(uint64_t cookie, enum told what)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-static void nothing_is_known_without_a_page(void **state)
+static void nothing_is_known_without_pages(void **state)
 {
     (void)state;
     family_tell(1, TOLD_PASSED);
@@ -99,14 +99,28 @@ static void all_that_exists(void **state)
     assert_int_equal(family_told(30, later()), TOLD_NOTHING);
 }
 
+static void programs_are_counted(void **state)
+{
+    (void)state;
+    uint64_t before = family_execs();
+    pid_t pid = fork();
+    if (!pid) {
+        family_exec();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(family_execs(), before + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_known_without_a_page),
+        cmocka_unit_test(nothing_is_known_without_pages),
         cmocka_unit_test(a_child_tells),
         cmocka_unit_test(the_same_again_takes_no_room),
         cmocka_unit_test(of_what_was_long_ago_only_the_time_is_kept),
         cmocka_unit_test(all_that_exists),
+        cmocka_unit_test(programs_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
