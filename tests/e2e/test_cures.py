@@ -146,6 +146,17 @@ def drain_sender(row):
     equal(done.one('blocked-threads')['action'], 'drain', 'action')
 
 
+@test('cures/drain/a-thread-that-runs')
+def drain_quietly():
+    """A thread that runs may be sending, and SIGPIPE would end the process: nothing is shut down, and all arrives."""
+    done = victim('drain', settings=DRAIN, unread=3, big=1, spin=1)
+    equal((number(done, 'bytes'), done['end']), (number(done, 'sent'), 'eof'), 'the peer got')
+    finding = done.one('unread-reset', cookie(done))
+    equal(finding['action'], 'drain', 'action')
+    check('until all that was sent had arrived' in finding['text'] or 'the peer had finished' in finding['text'],
+          f'text: {finding["text"]}')
+
+
 @test('cures/drain/blocked-receiver')
 def drain_receiver():
     """A thread that waits for more than has come is woken at once: that comes first."""

@@ -81,11 +81,20 @@ static int count_sockets(void)
     return n;
 }
 
+static void *spin_main(void *stop)
+{
+    while (!*(_Atomic bool *)stop) continue;
+    return NULL;
+}
+
 // drain [family=…] [route=…] [request=1] [unread=N] [big=1] [peer=watch|flood|late|silent|more] [linger=S] [nonblock=1]
 // [lowat=N: a thread is blocked in poll for so many bytes] [limit=1: no descriptor is left]
+// [spin=1: another thread runs]
 static void scenario_drain(void)
 {
     static struct waiter w;
+    static _Atomic bool stop;
+    pthread_t spinning;
     long sent, lowat = number_of("lowat", 0);
     int id;
     peer_start();
@@ -98,6 +107,7 @@ static void scenario_drain(void)
         must(prlimit(0, RLIMIT_NOFILE, &limit, NULL), "RLIMIT_NOFILE");
         while (dup(STDOUT_FILENO) >= 0) continue;
     }
+    if (number_of("spin", 0)) pthread_create(&spinning, NULL, spin_main, &stop);
     say("fd=%d", s);
     say("cookie=%llu", cookie_of(s));
     say("sent=%ld", sent);
@@ -107,6 +117,7 @@ static void scenario_drain(void)
     long resets = counts ? counters_now().resets : 0, start = now_ms();
     let_go(s);
     say("took=%ld", now_ms() - start);
+    stop = true;
     if (lowat) say("woken=%s", waiter_returned(&w, WAKE_MS) ? "yes" : "no");
     peer_ends(peer, id, begun);
     if (counts) say("resets=%ld", counters_now().resets - resets);
