@@ -1,6 +1,6 @@
 # The demos: `make demo` shows them all, `make demo NAME...` some. Included by the Makefile.
 
-DEMO_PROGRAMS := hung-recv close-wait unread-reset shared linger listener half-close killed \
+DEMO_PROGRAMS := hung-recv close-wait unread-reset drain shared linger listener half-close killed \
                  echo echo-server echo-client
 DEMO_FILES := $(DEMO_PROGRAMS:%=$(BUILD)/demo/%)
 DEMO_CFLAGS = -std=c17 -D_GNU_SOURCE $(WARN) $(CFLAGS) -pthread

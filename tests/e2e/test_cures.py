@@ -24,8 +24,7 @@ def drained(done):
 @test('cures/drain/big-answer/{setting}', setting=['without', 'shutdown', 'reset', 'drain'])
 def big_answer(setting):
     """Megabytes of answer that a close with 3 bytes unread loses arrive whole."""
-    peer = 'watch' if setting == 'drain' else 'silent'  # until the close: or it might have read all before that
-    done = victim('drain', lib=setting != 'without', settings={'UNREAD': setting}, unread=3, big=1, peer=peer)
+    done = victim('drain', lib=setting != 'without', settings={'UNREAD': setting}, unread=3, big=1, peer='after')
     sent, got = number(done, 'sent'), number(done, 'bytes')
     check(sent > 1000000, f'only {sent} bytes went out')
     if setting == 'drain':
@@ -146,6 +145,17 @@ def drain_sender(row):
     equal(done.one('blocked-threads')['action'], 'drain', 'action')
 
 
+@test('cures/drain/a-thread-that-runs')
+def drain_quietly():
+    """A thread that runs may be sending, and SIGPIPE would end the process: nothing is shut down, and all arrives."""
+    done = victim('drain', settings=DRAIN, unread=3, big=1, spin=1, peer='after')
+    equal((number(done, 'bytes'), done['end']), (number(done, 'sent'), 'eof'), 'the peer got')
+    finding = done.one('unread-reset', cookie(done))
+    equal(finding['action'], 'drain', 'action')
+    check('until all that was sent had arrived' in finding['text'] or 'the peer had finished' in finding['text'],
+          f'text: {finding["text"]}')
+
+
 @test('cures/drain/blocked-receiver')
 def drain_receiver():
     """A thread that waits for more than has come is woken at once: that comes first."""
@@ -164,7 +174,7 @@ def drain_limit():
 @test('cures/drain/linger')
 def drain_linger():
     """A close that lingers waits until all has arrived, also behind a drain."""
-    done = victim('drain', settings=DRAIN, unread=3, big=1, linger=5)
+    done = victim('drain', settings=DRAIN, unread=3, big=1, linger=5, peer='after')
     equal((number(done, 'bytes'), done['end']), (number(done, 'sent'), 'eof'), 'the peer got')
     equal(done.one('unread-reset', cookie(done))['action'], 'drain', 'action')
 

@@ -81,11 +81,33 @@ static int count_sockets(void)
     return n;
 }
 
-// drain [family=…] [route=…] [request=1] [unread=N] [big=1] [peer=watch|flood|late|silent|more] [linger=S] [nonblock=1]
+static void *spin_main(void *stop)
+{
+    while (!*(_Atomic bool *)stop) continue;
+    return NULL;
+}
+
+struct let_go_of {
+    int fd, id;
+};
+
+// Tells the peer to read on once our descriptor is gone: not before, as it might have read all by then.
+static void *watch_main(void *argument)
+{
+    const struct let_go_of *gone = argument;
+    WAIT_FOR(!is_socket(gone->fd), "the descriptor stays");
+    peer_tell((struct peer_order){.op = PEER_WATCH, .id = gone->id, .n = DEADLINE_MS});
+    return NULL;
+}
+
+// drain [family=…] [route=…] [request=1] [unread=N] [big=1] [peer=watch|after|flood|late|silent|more] [linger=S] [nonblock=1]
 // [lowat=N: a thread is blocked in poll for so many bytes] [limit=1: no descriptor is left]
+// [spin=1: another thread runs]
 static void scenario_drain(void)
 {
     static struct waiter w;
+    static _Atomic bool stop;
+    pthread_t spinning, watching;
     long sent, lowat = number_of("lowat", 0);
     int id;
     peer_start();
@@ -98,17 +120,22 @@ static void scenario_drain(void)
         must(prlimit(0, RLIMIT_NOFILE, &limit, NULL), "RLIMIT_NOFILE");
         while (dup(STDOUT_FILENO) >= 0) continue;
     }
+    if (number_of("spin", 0)) pthread_create(&spinning, NULL, spin_main, &stop);
     say("fd=%d", s);
     say("cookie=%llu", cookie_of(s));
     say("sent=%ld", sent);
-    bool begun = peer_begins(peer, id);
+    bool begun = peer_begins(peer, id), after = is(peer, "after");
+    struct let_go_of gone = {s, id};
+    if (after) pthread_create(&watching, NULL, watch_main, &gone);
     if (is(peer, "flood")) WAIT_FOR(unread_bytes(s) > 0, "bytes do not arrive");
     bool counts = !number_of("limit", 0);
     long resets = counts ? counters_now().resets : 0, start = now_ms();
     let_go(s);
     say("took=%ld", now_ms() - start);
+    stop = true;
     if (lowat) say("woken=%s", waiter_returned(&w, WAKE_MS) ? "yes" : "no");
-    peer_ends(peer, id, begun);
+    if (after) pthread_join(watching, NULL);
+    peer_ends(peer, id, begun || after);
     if (counts) say("resets=%ld", counters_now().resets - resets);
     say("sockets=%d", count_sockets());
 }
