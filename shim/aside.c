@@ -15,6 +15,7 @@
 #include "sys.h"
 
 #define STACK ((size_t)16 * 1024)
+#define STACKS 8 // that are kept, for so many threads at once
 
 struct errand {
     void (*work)(void *);
@@ -25,6 +26,12 @@ struct errand {
 
 // The caller waits meanwhile, and has the same thread-local variables.
 static __thread bool here __attribute__((tls_model("initial-exec")));
+
+// Not given back, as the child of a fork by another thread would keep what is in use at that moment.
+static struct {
+    _Atomic bool taken;
+    uintptr_t at; // of who has taken it
+} stacks[STACKS];
 
 static _Atomic int filtered; // 0: not asked yet; 1: yes, or it can't be told; 2: no
 static _Atomic bool too_old;
@@ -117,18 +124,53 @@ bool aside_unfiltered(void)
     return atomic_load(&filtered) == 2 && sys_call(SYS_prctl, PR_GET_SECCOMP, 0, 0) == 0;
 }
 
+static uintptr_t map_stack(void)
+{
+    long at = sys_call6(SYS_mmap, 0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return at < 0 && at > -4096 ? 0 : (uintptr_t)at;
+}
+
+// Its place among those that are kept, or -1; 0 if there is no memory.
+static uintptr_t take_stack(int *place)
+{
+    for (int i = 0; i < STACKS; i++) {
+        bool taken = false;
+        if (!atomic_compare_exchange_strong(&stacks[i].taken, &taken, true)) continue;
+        if (!stacks[i].at) stacks[i].at = map_stack();
+        if (!stacks[i].at) atomic_store(&stacks[i].taken, false);
+        *place = i;
+        return stacks[i].at;
+    }
+    *place = -1;
+    return map_stack();
+}
+
+static void give_stack(uintptr_t at, int place)
+{
+    if (place >= 0) atomic_store(&stacks[place].taken, false);
+    else sys_call(SYS_munmap, (long)at, STACK, 0);
+}
+
+void aside_child(void)
+{
+    // Single-stepped, a thread aside may itself have forked, in the handler: then this is its stack.
+    const uintptr_t here_at = (uintptr_t)__builtin_frame_address(0);
+    for (int i = 0; i < STACKS; i++)
+        if (here_at - stacks[i].at >= STACK) atomic_store(&stacks[i].taken, false);
+}
+
 bool aside(void (*work)(void *), void *arg)
 {
+    int place;
     if (atomic_load(&too_old) || !aside_unfiltered()) return false;
-    long stack = sys_call6(SYS_mmap, 0, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack < 0 && stack > -4096) return false;
-    sys_call(SYS_madvise, stack, STACK, MADV_DONTFORK); // a child that another thread forks meanwhile would keep it
+    uintptr_t stack = take_stack(&place);
+    if (!stack) return false;
     struct errand e = {.work = work, .arg = arg};
-    long top = stack + (long)STACK - 64; // not at its very end, which valgrind would call unmapped
+    long top = (long)(stack + STACK) - 64; // not at its very end, which valgrind would call unmapped
     long tid = start(top, &e, &e.tid, run);
     // The kernel's wake-up at a thread's end is not a private one (kernel/fork.c mm_release).
     for (uint32_t alive; tid > 0 && (alive = atomic_load(&e.tid)) != 0;)
         sys_call4(SYS_futex, (long)&e.tid, FUTEX_WAIT, (long)alive, 0);
-    sys_call(SYS_munmap, stack, STACK, 0);
+    give_stack(stack, place);
     return tid > 0 && e.done;
 }

@@ -16,6 +16,9 @@
 // Signals are blocked in the caller (guard.h), and so in the thread. Async-signal-safe, no lock.
 bool aside(void (*work)(void *arg), void *arg);
 
+// In the child of a fork: the stacks of the threads that were aside in the parent are free. Async-signal-safe, no lock.
+void aside_child(void);
+
 // Is this work that runs aside? Async-signal-safe, no lock.
 bool aside_here(void);
 

@@ -138,6 +138,7 @@ void life_forked_child(void)
     report_child();
     misuse_child();
     threads_child();
+    aside_child();
     place_child();
     watch_child();
 }
