@@ -314,7 +314,7 @@ void release_end(struct release *w)
 static struct release *keep(const struct release *w, struct release *next)
 {
     long page = sys_call6(SYS_mmap, 0, sizeof *w, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page < 0 && page > -4096) return NULL;
+    if ((unsigned long)page > -4096ul) return NULL; // -errno
     struct release *kept = (struct release *)page;
     *kept = *w;
     kept->s.facts = &kept->facts;
