@@ -190,9 +190,11 @@ enum want decide_wants_threads(const struct situation *s, const struct settings 
     return now.findings == then.findings ? WANT_NOTHING : WANT_FINDING;
 }
 
+// Beside a sender that is blocked another would be too: there is no room for either.
 bool decide_fears_sigpipe(const struct situation *s)
 {
-    return unseen_sender(s);
+    bool blocked = s->blocked_known && s->blocked_sending;
+    return unseen_sender(s) && !blocked;
 }
 
 bool decide_wants_proof(const struct situation *s, const struct settings *set)

@@ -10,6 +10,7 @@ static struct sender {
     enum way way;
     _Atomic pid_t tid;
     _Atomic bool back;
+    int error; // with which it came back
 } sender;
 
 static const long number[] = {SYS_write, SYS_sendto, SYS_sendto, SYS_sendmsg};
@@ -37,6 +38,7 @@ static void *send_on(void *arg)
     struct sender *s = arg;
     atomic_store(&s->tid, tid_now());
     while (send_some(s->fd, s->way) > 0) {}
+    s->error = errno;
     atomic_store(&s->back, true);
     return NULL;
 }
@@ -56,7 +58,8 @@ static void close_under_sender(long arg)
     bool harmless = ignored || sender.way == SEND_NOSIGNAL;
     for (int64_t end = now_ms() + (harmless ? DEADLINE_MS : 300); now_ms() < end && !sender.back;) look_again();
     if (harmless && !sender.back) fail("the sender still hangs, though waking it could not end the process");
-    if (!harmless && sender.back) fail("the sender came back with neither SIGPIPE nor the process's end?");
+    // The kernel may have made room once more before the close: then the next call found nothing open.
+    if (!harmless && sender.back && sender.error != EBADF) fail("the sender came back with neither SIGPIPE nor the process's end?");
 }
 
 int main(void)
