@@ -10,6 +10,7 @@
 #include "modules.h"
 
 #define OWN_FRAMES_MAX 16 // between unwind_callers and the program's call
+#define DEPTH_MAX 1000    // frames of unwind_where
 #define CALL_MAX 7        // bytes of the longest call instruction, from its opcode on
 
 // How a function was left: it is this one, by a call, by a signal; or it is what a signal handler returns to.
@@ -328,4 +329,20 @@ unsigned unwind_callers(uintptr_t from, uintptr_t *callers, unsigned max)
             met = at == from;
     }
     return n;
+}
+
+enum unwind_where unwind_where(void)
+{
+    struct walk w = {.f = {.way = HERE, .fp_known = true}};
+    struct cfi_rule rule;
+    note_registers(&w.f);
+    w.top = top_of(w.f.sp);
+    w.page = w.f.sp / MEMORY_PAGE;
+    enum reached reached = look_at(&w.f, &rule);
+    for (unsigned n = 0; reached == REACHED_RULE && n < DEPTH_MAX; n++) {
+        if (!go_up(&w, &rule)) return UNWIND_UNSURE;
+        reached = look_at(&w.f, &rule);
+        if (w.f.way == TRAMPOLINE || (reached == REACHED_RULE && rule.signal)) return UNWIND_IN_HANDLER;
+    }
+    return reached == REACHED_END && rule.ra_base == CFI_UNDEFINED ? UNWIND_OUTSIDE : UNWIND_UNSURE;
 }

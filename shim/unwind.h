@@ -26,6 +26,12 @@ void unwind_child(void);
 // every page of the stack. Takes a lock for a moment, if it is free: signals must be blocked.
 unsigned unwind_callers(uintptr_t from, uintptr_t *callers, unsigned max);
 
+enum unwind_where { UNWIND_UNSURE, UNWIND_OUTSIDE, UNWIND_IN_HANDLER };
+
+// Is this thread in a signal handler? It is not if the walk is sure up to the thread's first function, and meets no
+// frame that a signal has made. As above: one system call for every page, and a lock if it is free.
+enum unwind_where unwind_where(void);
+
 // A module has been or will be unloaded: what is known of its code is forgotten. No lock, no system call.
 void unwind_forget(void);
 

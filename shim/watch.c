@@ -17,6 +17,7 @@
 #include "sys.h"
 #include "threads.h"
 #include "track.h"
+#include "unwind.h"
 
 #define STACK_BYTES ((size_t)128 * 1024) // the scan takes 4 KiB; libc keeps the thread-local data of all there
 #define SLICE_US INT64_C(50)
@@ -26,7 +27,9 @@
 #define RETRY_US 1000000     // where a thread can't be made here and now
 #define GIVE_UP_US 60000000  // where the system refuses one
 #define PATIENCE_US 2000000  // for the thread to go: it never waits for anything but the processor
-#define FORK_PATIENCE_US 20000 // of a fork for the thread's work, and of the thread for a fork
+#define FORK_PATIENCE_US 300000 // of a fork for a step of the thread's work, which may wait for the processor
+#define FORK_US 10000000        // more than a fork takes: a handler has jumped out of it
+#define LEAVE_PATIENCE_US 20000
 #define EXIT_PATIENCE_US 50000
 
 #define SIGSETXID 33 // glibc's: changes the user of a thread (nptl(7))
@@ -73,6 +76,7 @@ void watch_start(const struct settings *settings)
     self.how = settings->close_wait_ms ? settings->watch : WATCH_OFF;
     self.tick_us = 1000 * (tick_ms > TICK_MS ? TICK_MS : tick_ms < TICK_LEAST_MS ? TICK_LEAST_MS : tick_ms);
     scan_start(settings);
+    unwind_start();
 }
 
 // --- What can be known of the process's threads without opening a descriptor ---
@@ -124,10 +128,10 @@ static bool begin_work(void)
         if (atomic_load(&self.barred) || atomic_load(&self.ended)) break;
         if (atomic_load(&self.forking) <= 0) return true;
         atomic_store(&self.busy, false);
-        pause_us(100);
+        pause_us(1000);
         int64_t now = scan_now_us();
-        if (!end) end = now + FORK_PATIENCE_US;
-        if (now > end) atomic_store(&self.forking, 0); // a handler has jumped out of that fork
+        if (!end) end = now + FORK_US;
+        if (now > end) atomic_store(&self.forking, 0);
     }
     atomic_store(&self.busy, false);
     return false;
@@ -281,9 +285,12 @@ static void read_handlers(struct masks *m)
     }
 }
 
+// Where the stack does not tell whether a handler is at work, the signal mask may.
 static bool may_start_here(uint64_t mask)
 {
     struct masks m = {0};
+    enum unwind_where where = unwind_where();
+    if (where != UNWIND_UNSURE) return where == UNWIND_OUTSIDE;
     for (; m.n < MASKS_USUAL && atomic_load(&self.usual[m.n]); m.n++) m.usual[m.n] = atomic_load(&self.usual[m.n]);
     read_handlers(&m);
     return masks_outside(&m, mask);
@@ -298,7 +305,7 @@ static bool is_nobody(void)
         int state = atomic_load(&self.state);
         if (state != LEAVING) return state == NOBODY;
         int64_t now = scan_now_us();
-        if (!end) end = now + FORK_PATIENCE_US;
+        if (!end) end = now + LEAVE_PATIENCE_US;
         if (now > end) return false;
         sys_call(SYS_sched_yield, 0, 0, 0);
     }

@@ -9,7 +9,8 @@
 // so that setuid changes its user too (nptl(7)), and blocks every signal but those by which libc does that.
 //
 // Making a thread calls malloc, so it happens where no signal handler can be at work: in pthread_create, and in a
-// socket call whose signal mask no handler can have. Where it can't be made, slices do the work.
+// socket call on whose stack there is none, or whose signal mask none can have. Where it can't be made, slices do the
+// work.
 #ifndef PRECLOSE_WATCH_H
 #define PRECLOSE_WATCH_H
 

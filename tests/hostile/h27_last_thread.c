@@ -48,7 +48,7 @@ static void ends_with_its_last_thread(long how)
     if (read(stamps[0], &ended, sizeof ended) != sizeof ended) fail("the last thread never came to its end");
     reap(pid, "a process without threads", 8000);
     int took = (int)(now_ms() - ended);
-    if (took > (how == BY_SYSTEM_CALL || how == BY_CANCEL ? 1500 : 100)) fail("way %ld: %d ms later", how, took);
+    if (took > (how == BY_SYSTEM_CALL || how == BY_CANCEL ? 1500 : 400)) fail("way %ld: %d ms later", how, took);
 }
 
 int main(void)

@@ -298,8 +298,30 @@ static void not_in_a_handler(long how)
     int64_t end = now_ms() + 1300; // it tries again after a second
     while (now_ms() < end) look_again();
     must(connect(s, (struct sockaddr *)&server, sizeof server));
-    if (how == 1) never_comes("a handler that blocks nothing");
-    else wait_watcher("outside of the handler");
+    wait_watcher("outside of the handler");
+    end_worker(t);
+}
+
+// Servers block signals in their threads, each in its own way.
+static void *connect_with_odd_mask(void *arg)
+{
+    int sv[2];
+    sigset_t mask;
+    sigfillset(&mask);
+    sigdelset(&mask, SIGHUP);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    tcp_pair(sv);
+    return worker(arg);
+}
+
+static void with_any_mask(long arg)
+{
+    (void)arg;
+    struct sigaction sa = {.sa_handler = handle};
+    must(sigaction(SIGTERM, &sa, NULL));
+    must(sigaction(SIGHUP, &sa, NULL));
+    pthread_t t = start_thread(connect_with_odd_mask, NULL);
+    wait_watcher("a connection made with most signals blocked");
     end_worker(t);
 }
 
@@ -326,9 +348,8 @@ static void a_thousand_short_threads(long arg)
 
 static void *canceled(void *arg)
 {
-    int sv[2];
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
-    tcp_pair(sv); // makes it
+    accept(*(int *)arg, NULL, NULL); // makes it
     for (;;) pause();
     return arg;
 }
@@ -338,8 +359,11 @@ static void the_maker_is_cancelled(long arg)
     (void)arg;
     pthread_t t = start_worker();
     int sv[2], log = log_descriptor(getenv("PRECLOSE_LOG"));
+    struct sockaddr_in at;
     for (int i = 0; i < 80; i++) {
-        pthread_t c = start_thread(canceled, NULL);
+        int l = listener_on(&at), p = (int)raw(SYS_socket, AF_INET, SOCK_STREAM, 0);
+        must(raw(SYS_connect, p, (long)&at, sizeof at));
+        pthread_t c = start_thread(canceled, &l);
         int64_t end = now_ms() + 5;
         while (tasks() < 4 && now_ms() < end) {} // main, the worker, that one and ours
         for (int spin = 0; spin < i * 100; spin++) __asm__ volatile("");
@@ -408,6 +432,7 @@ int main(void)
     for (long how = 0; how < 2; how++) in_child("sandbox", 12000, in_a_sandbox, how);
     in_child("fork", 20000, a_child_has_its_own, 0);
     for (long how = 0; how < 3; how++) in_child("handler", 12000, not_in_a_handler, how);
+    in_child("any mask", 12000, with_any_mask, 0);
     in_child("short threads", 20000, a_thousand_short_threads, 0);
     in_child("cancellation", 20000, the_maker_is_cancelled, 0);
     in_child("limit", 20000, gives_its_place_away, 0);

@@ -45,7 +45,11 @@ HELPER pid_t wait_watcher(const char *when)
 HELPER void wait_none(const char *when)
 {
     for (int64_t end = now_ms() + SOON_MS; watchers(NULL); look_again())
-        if (now_ms() > end) fail("%s: it stays", when);
+        if (now_ms() > end) {
+            char where[600];
+            where_it_hangs(getpid(), where, sizeof where);
+            fail("%s: it stays (%s; the next descriptor is %d)", when, where, dup(0));
+        }
 }
 
 HELPER void never_comes(const char *when)
@@ -55,10 +59,11 @@ HELPER void never_comes(const char *when)
 }
 
 // A thread of the program's that waits to be told to end.
-HELPER _Atomic bool end_all;
+HELPER _Atomic bool end_all, worker_runs;
 
 HELPER void *worker(void *arg)
 {
+    atomic_store(&worker_runs, true);
     while (!atomic_load(&end_all)) look_again();
     return arg;
 }
@@ -66,7 +71,10 @@ HELPER void *worker(void *arg)
 HELPER pthread_t start_worker(void)
 {
     atomic_store(&end_all, false);
-    return start_thread(worker, NULL);
+    atomic_store(&worker_runs, false);
+    pthread_t t = start_thread(worker, NULL);
+    while (!atomic_load(&worker_runs)) sched_yield();
+    return t;
 }
 
 HELPER void end_worker(pthread_t t)

@@ -329,6 +329,83 @@ static void test_signal_elsewhere(void **state)
     munmap(forbidden, 4096);
 }
 
+static enum unwind_where told_where;
+
+NOINLINE static void ask_where(void)
+{
+    told_where = unwind_where();
+    STAY();
+}
+
+static void ask_in_handler(int sig)
+{
+    (void)sig;
+    ask_where();
+    if (forbidden) mprotect(forbidden, 4096, PROT_READ | PROT_WRITE);
+}
+
+NOINLINE static enum unwind_where where_below(unsigned depth)
+{
+    if (depth) where_below(depth - 1);
+    else ask_where();
+    STAY();
+    return told_where;
+}
+
+static int compare_and_ask(const void *a, const void *b)
+{
+    ask_where();
+    return *(const int *)a - *(const int *)b;
+}
+
+static void *ask_in_thread(void *signalled)
+{
+    if (signalled) raise(SIGUSR1);
+    else ask_where();
+    return NULL;
+}
+
+// In a handler or not: told where the walk is sure up to the thread's first function.
+static void test_where(void **state)
+{
+    (void)state;
+    NEED_TABLES();
+    int numbers[] = {2, 1};
+    pthread_t t;
+    static char stack[1 << 16];
+    const stack_t ss = {.ss_sp = stack, .ss_size = sizeof stack};
+    forbidden = NULL;
+    handle(SIGUSR1, ask_in_handler, 0);
+    for (int round = 0; round < 3; round++) { // what was met is remembered
+        assert_int_equal(where_below(0), UNWIND_OUTSIDE);
+        assert_int_equal(where_below(100), UNWIND_OUTSIDE);
+        qsort(numbers, 2, sizeof *numbers, compare_and_ask);
+        assert_int_equal(told_where, UNWIND_OUTSIDE);
+        raise(SIGUSR1);
+        assert_int_equal(told_where, UNWIND_IN_HANDLER);
+        assert_int_equal(pthread_create(&t, NULL, ask_in_thread, NULL), 0);
+        pthread_join(t, NULL);
+        assert_int_equal(told_where, UNWIND_OUTSIDE);
+        assert_int_equal(pthread_create(&t, NULL, ask_in_thread, numbers), 0);
+        pthread_join(t, NULL);
+        assert_int_equal(told_where, UNWIND_IN_HANDLER);
+    }
+    assert_int_equal(sigaltstack(&ss, NULL), 0);
+    handle(SIGUSR1, ask_in_handler, SA_ONSTACK | SA_NODEFER);
+    raise(SIGUSR1);
+    assert_int_equal(told_where, UNWIND_IN_HANDLER);
+    forbidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    handle(SIGSEGV, ask_in_handler, 0); // between two instructions
+    told_where = UNWIND_UNSURE;
+    *(volatile char *)forbidden = 1;
+    STAY();
+    assert_int_equal(told_where, UNWIND_IN_HANDLER);
+    handle(SIGSEGV, SIG_DFL, 0);
+    handle(SIGUSR1, SIG_DFL, 0);
+    munmap(forbidden, 4096);
+    assert_int_equal(where_below(10000), UNWIND_UNSURE); // deeper than is looked
+}
+
 static ucontext_t main_context, coroutine;
 
 static void routine(void)
@@ -1016,6 +1093,7 @@ int main(void)
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_thread),
         cmocka_unit_test(test_signal_elsewhere),
+        cmocka_unit_test(test_where),
         cmocka_unit_test(test_coroutine),
 #if defined(__x86_64__)
         cmocka_unit_test(test_signal_in_call),

@@ -5,6 +5,7 @@
 #define unwind_child crowded_child
 #define unwind_callers crowded_callers
 #define unwind_forget crowded_forget
+#define unwind_where crowded_where
 #include "unwind.c"
 
 #include "unit.h"
