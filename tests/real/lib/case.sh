@@ -137,6 +137,12 @@ must_end() { # PID: it has closed what its threads wait for
 found() { # EVENT: the library told it
     [ -z "$LIBRARY" ] || says "$PRECLOSE_LOG" "^preclose: [a-z]+: $1: |\"event\":\"$1\"" || fail "no finding $1"
 }
+told() { # EVENT COUNT: the library told it so often (PRECLOSE_FORMAT=json)
+    [ "$(grep -cF "\"event\":\"$1\"" "$PRECLOSE_LOG")" -eq "$2" ]
+}
+told_at_least() { # EVENT COUNT
+    [ "$(grep -cF "\"event\":\"$1\"" "$PRECLOSE_LOG")" -ge "$2" ]
+}
 
 # Load.
 try_load() { "$PYTHON" "$REAL/lib/load.py" "$@" > load.out 2>&1; }
