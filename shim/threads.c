@@ -108,7 +108,7 @@ static bool is_plausible(const struct pollfd *p)
 
 static bool polls(struct search *s, const struct waiting *w, bool doubtful)
 {
-    struct pollfd entry[CHUNK];
+    struct pollfd entry[CHUNK] = {0};
     uint64_t n = w->arg[1];
     bool found = false;
     if (doubtful && n > CHUNK) return false;
@@ -135,7 +135,7 @@ static bool selects(struct search *s, const struct waiting *w)
     const unsigned bits = 8 * sizeof(unsigned long), fd = (unsigned)s->fd;
     if ((int)w->arg[0] <= s->fd) return false;
     for (unsigned set = 1; set <= 3; set++) {
-        unsigned long word;
+        unsigned long word = 0;
         if (!w->arg[set]) continue;
         if (!peek(s, w->arg[set] + fd / bits * sizeof word, &word, sizeof word))
             s->found->known = false;
