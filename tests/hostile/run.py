@@ -1,6 +1,13 @@
 #!/usr/bin/python3
 """Attacks on the library, one for each hazard and more: each is a program that judges itself, run with the
-library preloaded, with a deadline, in a network namespace of its own where that is allowed."""
+library preloaded, with a deadline, in a network namespace of its own where that is allowed.
+
+A new one is a file hNN_what.c with the number of its hazard, found by its name: #include "hostile.h", whose head says how it
+judges and what its first lines may ask for (variables, a deadline, a neighbour of beside/); main begins with
+need_library(); each scenario is an in_child() of its own. States are waited for (wait_blocked, peer_sees), never times.
+Beside the reason it prints, it is worth what it is seen to fail for: build the library once with the protection taken
+out, and run it with --lib. HOSTILE_WITHOUT=1 runs a test bare: what it asks for should hold there too.
+HOSTILE_FULL=1 takes every sweep whole: each instruction each time, ten million sockets; about an hour."""
 
 import argparse
 import concurrent.futures
@@ -260,7 +267,7 @@ def reap(p, scratch):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--lib', default=os.path.join(BUILD, 'libpreclose.so'), help='the library under test')
     parser.add_argument('--bin', default=os.path.join(BUILD, 'tests', 'hostile'), help='where the tests are')
     parser.add_argument('-k', default='', metavar='PATTERN', help='only tests whose name matches')
