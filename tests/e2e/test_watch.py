@@ -242,7 +242,7 @@ def leak_table():
     numbers = {name: (leak['now'], leak['most'], leak['trend']) for name, leak in table.items()}
     equal(numbers, {'leave_first': (40, 40, 'growing'), 'leave_second': (6, 6, 'steady'),
                     'leave_third': (0, 4, 'steady')}, 'table')
-    check(2000 <= table['leave_second']['oldest_ms'] <= 8000, f'{table["leave_second"]}')
+    check(1900 <= table['leave_second']['oldest_ms'] <= 20000, f'{table["leave_second"]}')
     text = done.one('summary')['text']
     check(re.search(r'; in CLOSE_WAIT: 40 opened by accept at victim\+0x[0-9a-f]+ \(40 at most, the oldest for \d+ ms, '
                     r'growing\), 6 opened by', text), text)
