@@ -62,15 +62,16 @@ static void count(void *context, const struct diag_socket *s)
     }
 }
 
-// What a process has comes before what waits, which can be too much to look through. An IPv6 socket can stand in
-// the way of an IPv4 one, and the other way round.
+// Listeners are few and in a table of their own; where one is found, the table of connections, which the kernel walks
+// from end to end, is left alone. What a process has comes before what waits, which can be too much to look
+// through. An IPv6 socket can stand in the way of an IPv4 one, and the other way round.
 static void ask(struct search *search, uint16_t port)
 {
     static const int families[] = {AF_INET, AF_INET6};
-    static const unsigned states[] = {~STATE(TIME_WAIT), STATE(TIME_WAIT)};
+    static const unsigned states[] = {STATE(LISTEN), ~(STATE(LISTEN) | STATE(TIME_WAIT)), STATE(TIME_WAIT)};
     struct in_use *u = search->found;
     u->known = u->whole = true;
-    for (unsigned s = 0; s < 2 && !u->listeners && !u->others; s++)
+    for (unsigned s = 0; s < 3 && !u->listeners && !u->others; s++)
         for (unsigned f = 0; f < 2; f++) {
             int ret = diag_tcp_port(families[f], port, states[s], count, search);
             if (ret < 0 && families[f] == AF_INET) u->known = false; // a kernel may have no IPv6
