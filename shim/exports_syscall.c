@@ -143,6 +143,12 @@ static long change(long nr, const long a[6], uintptr_t pc)
     return ret;
 }
 
+static bool enters_sandbox(long nr, long operation)
+{
+    if (nr == SYS_prctl) return operation == PR_SET_SECCOMP;
+    return operation == SECCOMP_SET_MODE_STRICT || operation == SECCOMP_SET_MODE_FILTER;
+}
+
 static long dispatch(long nr, const long a[6], uintptr_t pc)
 {
     switch (nr) {
@@ -192,10 +198,8 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_setns:
         return move(nr, a);
     case SYS_seccomp:
-        if (a[0] == SECCOMP_SET_MODE_STRICT || a[0] == SECCOMP_SET_MODE_FILTER) return sandbox(nr, a);
-        return next(nr, a);
     case SYS_prctl:
-        return a[0] == PR_SET_SECCOMP ? sandbox(nr, a) : next(nr, a);
+        return enters_sandbox(nr, a[0]) ? sandbox(nr, a) : next(nr, a);
     case SYS_execve:
     case SYS_execveat:
         family_exec();
