@@ -432,9 +432,9 @@ static void close_wait(struct line *l, const struct finding *f, const struct lin
 {
     (void)c;
     say_socket(l, f);
-    line_text(l, " was closed by its peer at least ");
+    line_text(l, ": the peer closed its side at least ");
     say_time(l, f->close_wait_ms);
-    line_text(l, " ago and is still open here");
+    line_text(l, " ago, and it is still open here");
     if (has_unread(f)) {
         line_text(l, ", with ");
         number_of(l, (uint64_t)f->facts->unread, "byte");
@@ -466,7 +466,7 @@ static void open_at_exit(struct line *l, const struct finding *f, const struct l
         if (!f->shared) line_text(l, ", so that the peer gets a reset");
         if (!f->shared && has_unsent(f)) say_lost(l, f);
     }
-    if (left) line_text(l, has_unread(f) ? "; its peer had closed it" : ", and its peer had closed it");
+    if (left) line_text(l, has_unread(f) ? "; the peer had closed its side" : ", and the peer had closed its side");
     if (left && f->close_wait_ms) {
         line_text(l, " at least ");
         say_time(l, f->close_wait_ms);

@@ -175,7 +175,7 @@ def told_by_its_opener(who):
 AT_EXIT = {'established': ('notice', r'is still open at exit; opened by accept at victim\+\S+ \(thread \d+ victim\); close it'),
            'half': ('notice', 'is still open at exit;'),
            'unread': ('warning', 'with 3 bytes unread, so that the peer gets a reset;'),
-           'close-wait': ('warning', 'its peer had closed it')}
+           'close-wait': ('warning', 'the peer had closed its side')}
 
 
 @test('at-exit/{state}/{by}', state=AT_EXIT, by=['return', 'exit', '_exit', '_Exit', 'quick_exit', 'exit_group', 'pthread_exit'])

@@ -346,12 +346,12 @@ static const struct {
      "gets the number next; end every use of a descriptor before closing it"},
     {"close-wait", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 0, .unsent = 0, .backlog = UNKNOWN},
      {.event = EVENT_CLOSE_WAIT, .opened = OPENED, .close_wait_ms = 61000},
-     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 was closed by its peer at least 61 s ago and is still open here; "
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000: the peer closed its side at least 61 s ago, and it is still open here; "
      "opened by accept4 at 0x20; it keeps a descriptor and memory in CLOSE_WAIT until the program closes it; close "
      "it when a read returns 0, and on every path that gives a connection up"},
     {"close-wait, unread, shared", {TCP, .unread = 1, .unsent = 0},
      {.event = EVENT_CLOSE_WAIT, .opened = OPENED, .close_wait_ms = 1500, .shared = true},
-     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 was closed by its peer at least 1500 ms ago and is still open here, "
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000: the peer closed its side at least 1500 ms ago, and it is still open here, "
      "with 1 byte unread; opened by accept4 at 0x20; it keeps a descriptor and memory in CLOSE_WAIT until the "
      "program closes it, and any other process that holds it; close it when a read returns 0, and on every path "
      "that gives a connection up"},
@@ -371,12 +371,12 @@ static const struct {
      "shutdown(SHUT_WR), read until EOF and close it before the program ends"},
     {"open at exit, left", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 0, .unsent = 0, .backlog = UNKNOWN},
      {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .grave = true, .close_wait_ms = 5000},
-     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit, and its peer had closed it at least 5000 ms "
+     "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit, and the peer had closed its side at least 5000 ms "
      "before; opened by accept4 at 0x20; close it when a read returns 0"},
     {"open at exit, left with bytes", {.kind = KIND_TCP, .state = TCP_STATE_CLOSE_WAIT, .unread = 2, .unsent = 0, .backlog = UNKNOWN},
      {.event = EVENT_OPEN_AT_EXIT, .opened = OPENED, .grave = true},
      "fd 7 tcp 127.0.0.1:80 -> 127.0.0.1:4000 is still open at exit with 2 bytes unread, so that the peer gets a "
-     "reset; its peer had closed it; opened by accept4 at 0x20; close it when a read returns 0"},
+     "reset; the peer had closed its side; opened by accept4 at 0x20; close it when a read returns 0"},
     {"open at exit, more", {TCP, .unread = 0, .unsent = 0},
      {.event = EVENT_OPEN_AT_EXIT, .more = 21}, "21 more connections are still open at exit, not told one by one"},
     {"open at exit, one more", {TCP, .unread = 0, .unsent = 0},
