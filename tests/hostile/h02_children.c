@@ -144,6 +144,20 @@ static void by_shell(long with_popen)
     }
 }
 
+// Can it be proven here and now that a child which has ended holds nothing? Not on a machine that is too busy.
+static bool provable(void)
+{
+    int sv[2];
+    struct receiver r;
+    pair(sv);
+    pid_t pid = must(fork());
+    if (!pid) raw_exit(0);
+    reap(pid, "the child", DEADLINE_MS);
+    start_receiver(&r, sv[0]);
+    must(close(sv[0]));
+    return comes_back(&r, DEADLINE_MS);
+}
+
 // A vfork child closes, duplicates and sweeps. The parent's sockets and what is known of them stay.
 static void vfork_closes(long how)
 {
@@ -174,7 +188,7 @@ static void vfork_closes(long how)
     // Still known as one hold each: the close of the last ends the connection and wakes.
     start_receiver(&r, b[0]);
     must(close(b[0]));
-    if (library_here() && !comes_back(&r, DEADLINE_MS)) fail("the table was changed by the vfork child");
+    if (library_here() && !comes_back(&r, DEADLINE_MS) && provable()) fail("the table was changed by the vfork child");
     must(close(a[0]));
     expect(peer_sees(a[1], DEADLINE_MS) == 'e');
     must(close(c[0]));
