@@ -1,4 +1,4 @@
-# make            build/libpreclose.so and its manual page, build/libpreclose.7
+# make            build/libpreclose.so and its manual page, build/libpreclose.7; the command, build/preclose
 # make demo       what it does, shown on small programs (make demo NAME: one of them)
 # make test       every test; installs what they need first (GROUPS="unit e2e": those groups of tests/run)
 # make install    PREFIX=/usr/local DESTDIR=
@@ -42,7 +42,7 @@ E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests
 DEPS     ?= scripts/deps
 
 .PHONY: all clean install uninstall test everything units-built
-all: $(BUILD)/libpreclose.so $(BUILD)/libpreclose.7
+all: $(BUILD)/libpreclose.so $(BUILD)/libpreclose.7 cli-if-possible
 
 $(BUILD)/libpreclose.so: $(SHIM_OBJ) shim/libpreclose.map
 	$(CC) $(CFLAGS) $(LDFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ)
@@ -108,5 +108,6 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
+include cli/cli.mk
 -include demo/demo.mk
 -include $(SHIM_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)

@@ -1,0 +1,24 @@
+# The command, build/preclose. Included by the Makefile.
+CLI_SRC    = $(wildcard cli/*.c)
+CLI_OBJ    = $(CLI_SRC:cli/%.c=$(BUILD)/cli/%.o)
+# Rooms of the library that need nothing of it: how settings are read, how names are quoted.
+CLI_ROOMS  = $(BUILD)/shim/settings.o $(BUILD)/shim/line.o
+CLI_CFLAGS = $(ALL_CFLAGS) -Icli -DPRECLOSE_LIBDIR='"$(LIBDIR)"'
+CLI_LIBS   = -ldw -lelf -lz
+
+# It needs libraries that the library does not: where they can't be had, it is left out.
+.PHONY: cli cli-if-possible deps-cli
+cli-if-possible:
+	@if $(DEPS) cli; then $(MAKE) --no-print-directory cli; else echo "make: $(BUILD)/preclose is left out"; fi
+deps-cli:
+	@$(DEPS) cli
+cli: $(BUILD)/preclose
+
+$(BUILD)/preclose: $(CLI_OBJ) $(CLI_ROOMS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(CLI_OBJ) $(CLI_ROOMS) $(CLI_LIBS)
+
+$(BUILD)/cli/%.o: cli/%.c Makefile cli/cli.mk VERSION | deps-cli
+	@mkdir -p $(@D)
+	$(CC) $(CLI_CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(CLI_OBJ:.o=.d)
