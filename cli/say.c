@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +21,13 @@ void complain(const char *format, ...)
     line[start + length] = '\n';
     fflush(stdout);
     if (write(STDERR_FILENO, line, start + length + 1) < 0) return; // there is no one to tell
+}
+
+void *need(void *p)
+{
+    if (p) return p;
+    complain("no memory");
+    exit(STATUS_FAILED);
 }
 
 bool output_done(void)

@@ -19,6 +19,9 @@ enum {
 // name may hold, become '?'.
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 
+// p, or the end of the process with a complaint if malloc has given NULL.
+void *need(void *p);
+
 // Ends what was written to standard output: false, with a complaint, if not all of it could be written.
 bool output_done(void);
 
