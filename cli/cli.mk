@@ -21,4 +21,6 @@ $(BUILD)/cli/%.o: cli/%.c Makefile cli/cli.mk VERSION | deps-cli
 	@mkdir -p $(@D)
 	$(CC) $(CLI_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/cli/html.o: cli/page.html
+
 -include $(CLI_OBJ:.o=.d)

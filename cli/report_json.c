@@ -1,4 +1,5 @@
 // The report for a program: one JSON object, with everything.
+#include <stdlib.h>
 #include <string.h>
 
 #include "view.h"
@@ -128,7 +129,9 @@ static void out_group(const struct view *v, struct json_out *o, const struct gro
     out_names(o, "actions", &g->actions);
     out_measures(o, g);
     out_series(o, &g->series);
-    out_string(o, "text", slice_of(g->text));
+    char *sentence = view_sentence(v, g);
+    out_string(o, "text", slice_of(sentence));
+    free(sentence);
     out_close(o, '}');
 }
 

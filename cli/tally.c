@@ -180,6 +180,25 @@ static struct slice host_of(struct slice address)
     return colon ? (struct slice){address.at, (size_t)(colon - address.at)} : address;
 }
 
+static bool is_system(struct slice frame)
+{
+    static const char *const directories[] = {"/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"};
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
+        if (slice_begins(frame, directories[i])) return true;
+    return false;
+}
+
+struct slice frames_main(struct slice at)
+{
+    struct slice first = {at.at, 0};
+    while (at.n) {
+        const struct slice frame = slice_cut(&at, '\n');
+        if (!first.n) first = frame;
+        if (!is_system(frame)) return frame;
+    }
+    return first;
+}
+
 static void add_names(struct group *g, const struct finding *f, enum place wanted)
 {
     static struct joined text;
@@ -202,10 +221,10 @@ static void add_names(struct group *g, const struct finding *f, enum place wante
         const struct log_place *place = &f->place[p];
         if (p == wanted || !place->at.n) continue;
         text.n = 0;
-        text.text[text.n++] = (char)('0' + p); // which place; then call and frames, as group_other takes them apart
+        text.text[text.n++] = (char)('0' + p); // as view_other takes it apart
         join(&text, place->call);
         join(&text, slice_of("\n"));
-        join(&text, place->at);
+        join(&text, frames_main(place->at));
         name_add(&g->others, joined(&text), 1);
     }
 }

@@ -51,7 +51,7 @@ struct group {
     struct names threads; // "worker in recvfrom": who was blocked
     struct names peers;   // addresses without ports
     struct names actions; // what preclose did: "shutdown", "none (shared)"
-    struct names others;  // the other places of these findings: "opened" or "closed", call and frames
+    struct names others;  // the other places of these findings (view_other)
     char *text;           // the sentence of the first
     struct series series;
     UT_hash_handle hh;
@@ -110,6 +110,10 @@ void tally_line(void *tally, const char *line, size_t n);
 // The groups in the order in which a person wants them: by class, then as in classes.def, then by how many.
 // malloc; *n how many.
 struct group **tally_sorted(const struct tally *t, size_t *n);
+
+// The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory of the
+// system's libraries; else the first.
+struct slice frames_main(struct slice at);
 
 // How often it was found: told or held back.
 uint64_t group_total(const struct group *g);

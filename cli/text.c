@@ -46,6 +46,12 @@ struct slice slice_cut(struct slice *s, char c)
     return part;
 }
 
+struct slice slice_base(struct slice path)
+{
+    const char *slash = path.n ? memrchr(path.at, '/', path.n) : NULL;
+    return slash ? (struct slice){slash + 1, path.n - (size_t)(slash + 1 - path.at)} : path;
+}
+
 bool slice_number(struct slice s, int64_t *number)
 {
     const bool negative = s.n > 1 && s.at[0] == '-';

@@ -24,6 +24,9 @@ const char *slice_find(struct slice s, const char *text);
 // The part of s before the first c, which *s then begins behind; all of it, and *s empty, if there is none.
 struct slice slice_cut(struct slice *s, char c);
 
+// The part of a path behind its last '/'.
+struct slice slice_base(struct slice path);
+
 // A decimal number and nothing else: false if it is none, or out of range.
 bool slice_number(struct slice s, int64_t *number);
 

@@ -51,31 +51,6 @@ void view_end(struct view *v)
     v->groups = NULL;
 }
 
-static bool is_system(struct slice frame)
-{
-    static const char *const directories[] = {"/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"};
-    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
-        if (slice_begins(frame, directories[i])) return true;
-    return false;
-}
-
-struct slice view_frame(const char *at)
-{
-    struct slice rest = slice_of(at), first = {at, 0};
-    while (rest.n) {
-        const struct slice frame = slice_cut(&rest, '\n');
-        if (!first.n) first = frame;
-        if (!is_system(frame)) return frame;
-    }
-    return first;
-}
-
-static struct slice base_of(struct slice path)
-{
-    const char *slash = path.n ? memrchr(path.at, '/', path.n) : NULL;
-    return slash ? (struct slice){slash + 1, path.n - (size_t)(slash + 1 - path.at)} : path;
-}
-
 // A path below the current directory, without that.
 static const char *near(const char *path)
 {
@@ -105,7 +80,7 @@ void view_put_frame(const struct view *v, FILE *out, struct slice frame, const c
 {
     const struct place_symbols *p = known(v, frame);
     if (!p) {
-        put_safe(out, base_of(frame));
+        put_safe(out, slice_base(frame));
         return;
     }
     put_symbol(out, &p->symbol[0]);
@@ -117,7 +92,7 @@ void view_put_frame(const struct view *v, FILE *out, struct slice frame, const c
 
 void view_put_place(const struct view *v, FILE *out, const char *call, const char *at)
 {
-    const struct slice frame = view_frame(at);
+    const struct slice frame = frames_main(slice_of(at));
     put_safe(out, slice_of(*call ? call : frame.n ? "" : "a call"));
     if (!frame.n) return;
     if (*call) fputs(known(v, frame) ? " in " : " at ", out);
@@ -131,7 +106,7 @@ static void put_named(const struct view *v, FILE *out, struct slice text, const 
         unsigned i = 0;
         struct slice base = {0};
         for (; i < n; i++) {
-            base = base_of(frame[i]);
+            base = slice_base(frame[i]);
             if (text.n >= base.n && memcmp(text.at, base.at, base.n) == 0 &&
                 (text.n == base.n || !strchr("0123456789abcdef", text.at[base.n])))
                 break;

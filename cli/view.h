@@ -23,10 +23,6 @@ struct view {
 void view_start(struct view *v);
 void view_end(struct view *v);
 
-// The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory of the
-// system's libraries; else the first.
-struct slice view_frame(const char *at);
-
 // Writes where a frame is: "handle (server.c:120)", or "server+0x11d2" if no more is known. separator: also the
 // functions that this one is inlined in, each behind it; NULL: not.
 void view_put_frame(const struct view *v, FILE *out, struct slice frame, const char *separator);
@@ -34,7 +30,8 @@ void view_put_frame(const struct view *v, FILE *out, struct slice frame, const c
 // Writes a call and where it was made: "accept4 in handle (server.c:120)".
 void view_put_place(const struct view *v, FILE *out, const char *call, const char *at);
 
-// The other place of a group (names others): which it is, its call and its frames, in memory of the name.
+// Another place of a group's findings (names others): which it is, the call, and the frame that tells most, in memory
+// of the name.
 struct view_other {
     enum place place;
     struct slice call, at;

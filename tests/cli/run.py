@@ -12,6 +12,7 @@ BUILD = os.path.join(HERE, '..', '..', 'build')
 
 import lib                # noqa: E402
 import test_run           # noqa: E402,F401
+import test_scan          # noqa: E402,F401
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('--build', default=BUILD, help='where preclose, libpreclose.so and tests/e2e/victim are')

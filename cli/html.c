@@ -1,0 +1,43 @@
+// The page: a template (page.html) with the report for programs inside, which its script shows.
+#include <stdlib.h>
+#include <string.h>
+
+#include "say.h"
+#include "view.h"
+
+// The template, linked in as it is. Its mark stands where the data go.
+__asm__(".pushsection .rodata\n"
+        "page_start:\n"
+        ".incbin \"cli/page.html\"\n"
+        "page_end:\n"
+        ".popsection\n");
+extern const char page_start[], page_end[];
+
+// '<' can stand only inside strings of JSON. Escaped there, it can't end the script.
+static void put_for_script(FILE *out, struct slice json)
+{
+    while (json.n) {
+        const struct slice part = slice_cut(&json, '<');
+        fwrite(part.at, 1, part.n, out);
+        if (json.n) fputs("\\u003c", out);
+    }
+}
+
+void report_html(const struct view *v, FILE *out)
+{
+    static const char mark[] = "@DATA@";
+    char *json;
+    size_t size;
+    FILE *memory = need(open_memstream(&json, &size));
+    report_json(v, memory, true);
+    if (fclose(memory) != 0) need(NULL);
+    const struct slice page = {page_start, (size_t)(page_end - page_start)};
+    const char *data = slice_find(page, mark);
+    if (data) {
+        const char *behind = data + strlen(mark);
+        fwrite(page.at, 1, (size_t)(data - page.at), out);
+        put_for_script(out, (struct slice){json, size});
+        fwrite(behind, 1, (size_t)(page_end - behind), out);
+    }
+    free(json);
+}
