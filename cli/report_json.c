@@ -209,6 +209,7 @@ void report_json(const struct view *v, FILE *out, bool with_recent)
     for (enum class c = 0; c < CLASS_COUNT; c++) out_number(&o, class_name(c), (int64_t)v->totals[c]);
     out_close(&o, '}');
     out_number(&o, "lines", (int64_t)v->count->lines);
+    out_number(&o, "finding_lines", (int64_t)t->findings);
     out_number(&o, "broken_lines", (int64_t)(t->broken + v->count->too_long));
     out_number(&o, "other_lines", (int64_t)t->other);
     out_number(&o, "processes", (int64_t)t->processes);

@@ -1,5 +1,6 @@
 """A headless Chromium, driven over the WebDriver protocol (W3C) by chromedriver."""
 
+import base64
 import json
 import os
 import re
@@ -63,15 +64,18 @@ class Browser:
         return self.command('POST', '/execute/sync', {'script': script, 'args': list(arguments)})
 
     def console(self):
-        """What the page has said to the console: errors, violations of its policy."""
-        return [entry['message'] for entry in self.command('POST', '/se/log', {'type': 'browser'})]
+        """What the page has said to the console: errors, violations of its policy. The browser's own pages don't count."""
+        entries = self.command('POST', '/se/log', {'type': 'browser'})
+        return [entry['message'] for entry in entries if not entry['message'].startswith('chrome://')]
 
     def requests(self):
         """The addresses that the page has asked for."""
         messages = [json.loads(e['message'])['message'] for e in self.command('POST', '/se/log', {'type': 'performance'})]
-        return [m['params']['request']['url'] for m in messages if m['method'] == 'Network.requestWillBeSent']
+        urls = [m['params']['request']['url'] for m in messages if m['method'] == 'Network.requestWillBeSent' and
+                not m['params']['documentURL'].startswith('chrome:')]
+        return urls
 
     def screenshot(self, path):
-        import base64
+
         with open(path, 'wb') as file:
             file.write(base64.b64decode(self.command('GET', '/screenshot')))
