@@ -23,4 +23,12 @@ $(BUILD)/cli/%.o: cli/%.c Makefile cli/cli.mk VERSION | deps-cli
 
 $(BUILD)/cli/html.o: cli/page.html
 
+# Its unit tests are among the others, and made from its rooms.
+CLI_UNIT_BIN = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_cli_*.c))
+$(CLI_UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(CLI_OBJ) $(CLI_ROOMS) | deps-test
+	@mkdir -p $(@D)
+	$(CC) $(CLI_CFLAGS) -Itests/unit -MMD -MP -MF $@.d -MT $@ -o $@ $< $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJ)) \
+	  $(CLI_ROOMS) $(CLI_LIBS) -lcmocka
+everything: cli
+
 -include $(CLI_OBJ:.o=.d)

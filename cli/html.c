@@ -10,8 +10,11 @@ __asm__(".pushsection .rodata\n"
         "page_start:\n"
         ".incbin \"cli/page.html\"\n"
         "page_end:\n"
+        ".balign 4\n"
+        "page_length: .long page_end - page_start\n"
         ".popsection\n");
-extern const char page_start[], page_end[];
+extern const char page_start[];
+extern const uint32_t page_length;
 
 // '<' can stand only inside strings of JSON. Escaped there, it can't end the script.
 static void put_for_script(FILE *out, struct slice json)
@@ -31,13 +34,13 @@ void report_html(const struct view *v, FILE *out)
     FILE *memory = need(open_memstream(&json, &size));
     report_json(v, memory, true);
     if (fclose(memory) != 0) need(NULL);
-    const struct slice page = {page_start, (size_t)(page_end - page_start)};
+    const struct slice page = {page_start, page_length};
     const char *data = slice_find(page, mark);
     if (data) {
-        const char *behind = data + strlen(mark);
-        fwrite(page.at, 1, (size_t)(data - page.at), out);
+        const size_t before = (size_t)(data - page.at), behind = before + strlen(mark);
+        fwrite(page.at, 1, before, out);
         put_for_script(out, (struct slice){json, size});
-        fwrite(behind, 1, (size_t)(page_end - behind), out);
+        fwrite(page.at + behind, 1, page.n - behind, out);
     }
     free(json);
 }

@@ -10,7 +10,8 @@
 
 #include "say.h"
 
-enum { TEXT_BYTES = 1 << 20, RAW_BYTES = 1 << 18 };
+#define TEXT_BYTES ((size_t)1 << 20)
+#define RAW_BYTES ((size_t)1 << 18)
 
 struct lines {
     const char *path;

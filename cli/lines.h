@@ -8,7 +8,7 @@
 #include "text.h"
 
 // A line may be this long: the library's own have at most 3072 bytes, a collector may put some in front.
-#define LINE_BYTES_MAX (64 * 1024)
+#define LINE_BYTES_MAX ((size_t)64 * 1024)
 
 struct lines; // one log
 

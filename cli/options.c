@@ -59,8 +59,8 @@ const char *setting_option(enum flag flag)
     static char names[SETTINGS][NAME_MAX_LENGTH];
     char *name = names[flag - FLAG_SETTING];
     const char *variable = setting_variable(flag) + strlen("PRECLOSE_");
-    for (size_t i = 0; variable[i] && i < NAME_MAX_LENGTH - 1; i++)
-        name[i] = variable[i] == '_' ? '-' : (char)tolower((unsigned char)variable[i]);
+    for (size_t i = 0; i < NAME_MAX_LENGTH - 1 && variable[i]; i++)
+        name[i] = (char)(variable[i] == '_' ? '-' : tolower((unsigned char)variable[i]));
     return name;
 }
 
@@ -198,7 +198,7 @@ static void complain_of(enum command command, int found, const char *word)
 
 int options_read(enum command command, int argc, char **argv, option_take *take, void *context)
 {
-    struct table t;
+    struct table t = {0};
     fill(&t, command);
     opterr = 0;
     optind = 1;

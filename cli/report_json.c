@@ -41,12 +41,11 @@ static void out_place(const struct view *v, struct json_out *o, const char *key,
 
 static void out_time(struct json_out *o, const char *key, int64_t us)
 {
-    char text[NUMBER_MAX];
+    char text[NUMBER_MAX], stamp[NUMBER_MAX];
     if (us == LOG_UNKNOWN) return;
     text_time(text, us);
-    if (text[0] != '?') text[strlen("2026-11-21")] = 'T';
-    strcat(text, "Z");
-    out_string(o, key, slice_of(text));
+    snprintf(stamp, sizeof stamp, "%.10sT%.8sZ", text, text + strlen("2026-11-21 "));
+    out_string(o, key, slice_of(stamp));
 }
 
 static void out_names(struct json_out *o, const char *key, const struct names *names)

@@ -221,28 +221,41 @@ static void put_leaks(const struct view *v, FILE *out)
     putc('\n', out);
 }
 
+// The groups of one event, which stand side by side from the i-th on: the first of them, and how many there are more.
+// Returns the index behind them.
+static size_t put_event(const struct view *v, FILE *out, size_t i)
+{
+    const char *event = v->groups[i]->event;
+    size_t shown = 0, left = 0;
+    uint64_t findings = 0;
+    char count[NUMBER_MAX];
+    for (; i < v->n && strcmp(v->groups[i]->event, event) == 0; i++) {
+        if (shown++ < PLACES_SHOWN || v->all) {
+            put_group(v, out, v->groups[i]);
+            continue;
+        }
+        left++;
+        findings += group_total(v->groups[i]);
+    }
+    if (!left) return i;
+    fprintf(out, "%7s ", text_count(count, findings));
+    put_safe(out, slice_of(event));
+    fputs(" at ", out);
+    put_number_of(out, left, "other place");
+    fputs(" (--all)\n\n", out);
+    return i;
+}
+
 static void put_class(const struct view *v, FILE *out, enum class class)
 {
     char count[NUMBER_MAX];
-    size_t shown = 0, left = 0;
-    uint64_t left_findings = 0;
     if (!v->totals[class] && !(class == CLASS_LEAK && v->tally->leaks)) return;
     fprintf(out, "%s: %s, %s\n\n", class_name(class), text_count(count, v->totals[class]), class_title(class));
-    for (size_t i = 0; i < v->n; i++) {
-        if (v->groups[i]->class != class) continue;
-        if (shown < PLACES_SHOWN || v->all) {
-            put_group(v, out, v->groups[i]);
-            shown++;
-        } else {
-            left++;
-            left_findings += group_total(v->groups[i]);
-        }
-    }
-    if (left) {
-        fprintf(out, "%7s ", text_count(count, left_findings));
-        fputs("more, at ", out);
-        put_number_of(out, left, "other place");
-        fputs(" (--all)\n\n", out);
+    for (size_t i = 0; i < v->n;) {
+        if (v->groups[i]->class == class)
+            i = put_event(v, out, i);
+        else
+            i++;
     }
     if (class == CLASS_LEAK) put_leaks(v, out);
 }

@@ -413,6 +413,8 @@ static int compare(const void *a, const void *b)
     const struct group *g = *(struct group *const *)a, *h = *(struct group *const *)b;
     if (g->class != h->class) return g->class < h->class ? -1 : 1;
     if (rank_of(g) != rank_of(h)) return rank_of(g) < rank_of(h) ? -1 : 1;
+    const int event = strcmp(g->event, h->event);
+    if (event) return event;
     if (group_total(g) != group_total(h)) return group_total(g) > group_total(h) ? -1 : 1;
     const int order = strcmp(g->at, h->at);
     return order ? order : strcmp(g->call, h->call);
@@ -420,11 +422,11 @@ static int compare(const void *a, const void *b)
 
 struct group **tally_sorted(const struct tally *t, size_t *n)
 {
-    struct group **sorted = need(calloc(HASH_COUNT(t->groups) + CLASS_COUNT, sizeof *sorted));
+    struct group **sorted = need(calloc(HASH_COUNT(t->groups) + CLASS_COUNT, sizeof(struct group *)));
     *n = 0;
     for (struct group *g = t->groups; g; g = g->hh.next) sorted[(*n)++] = g;
     for (unsigned i = 0; i < CLASS_COUNT; i++)
         if (t->overflow[i]) sorted[(*n)++] = t->overflow[i];
-    if (*n) qsort(sorted, *n, sizeof *sorted, compare);
+    if (*n) qsort(sorted, *n, sizeof(struct group *), compare);
     return sorted;
 }

@@ -15,20 +15,20 @@ struct slice slice_of(const char *text)
     return (struct slice){text, text ? strlen(text) : 0};
 }
 
-bool slice_is(struct slice s, const char *text)
-{
-    return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
-}
-
 bool slice_same(struct slice a, struct slice b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.at, b.at, a.n) == 0);
 }
 
+bool slice_is(struct slice s, const char *text)
+{
+    return slice_same(s, slice_of(text));
+}
+
 bool slice_begins(struct slice s, const char *prefix)
 {
     const size_t n = strlen(prefix);
-    return s.n >= n && memcmp(s.at, prefix, n) == 0;
+    return s.n >= n && slice_is((struct slice){s.at, n}, prefix);
 }
 
 const char *slice_find(struct slice s, const char *text)
@@ -206,8 +206,9 @@ const char *text_time(char out[NUMBER_MAX], int64_t us)
 {
     const time_t second = (time_t)(us / 1000000);
     struct tm tm;
-    if (!gmtime_r(&second, &tm) || !strftime(out, NUMBER_MAX, "%Y-%m-%d %H:%M:%S", &tm))
-        snprintf(out, NUMBER_MAX, "?");
+    if (!gmtime_r(&second, &tm)) tm = (struct tm){0};
+    snprintf(out, NUMBER_MAX, "%04d-%02d-%02d %02d:%02d:%02d", tm.tm_year % 10000 + 1900, tm.tm_mon + 1, tm.tm_mday,
+             tm.tm_hour, tm.tm_min, tm.tm_sec);
     return out;
 }
 

@@ -17,7 +17,8 @@ import test_report        # noqa: E402,F401
 import test_scan          # noqa: E402,F401
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument('--build', default=BUILD, help='where preclose, libpreclose.so and tests/e2e/victim are')
+parser.add_argument('--build', default=BUILD, help='where preclose and libpreclose.so are')
+parser.add_argument('--bin', help='where tests/e2e/victim is, if not there')
 parser.add_argument('-k', default='', metavar='PATTERN', help='only tests whose name matches')
 parser.add_argument('-j', type=int, default=2, metavar='N', help='tests at once')
 parser.add_argument('-q', action='store_true', help='only what failed or was skipped')
@@ -29,5 +30,5 @@ if options.list:
 if not os.path.exists(os.path.join(options.build, 'preclose')):
     print(f'{options.build}/preclose: not built', file=sys.stderr)
     sys.exit(2)
-sys.exit(lib.main(os.path.join(options.build, 'libpreclose.so'), os.path.join(options.build, 'tests', 'e2e'),
+sys.exit(lib.main(os.path.join(options.build, 'libpreclose.so'), options.bin or os.path.join(options.build, 'tests', 'e2e'),
                   options.k, options.j, options.q))
