@@ -8,7 +8,7 @@ CLI_LIBS   = -ldw -lelf -lz
 
 # It needs libraries that the library does not: where they can't be had, it is left out.
 .PHONY: cli cli-if-possible deps-cli
-cli-if-possible:
+cli-if-possible: $(CLI_ROOMS)
 	@if $(DEPS) cli; then $(MAKE) --no-print-directory cli; else echo "make: $(BUILD)/preclose is left out"; fi
 deps-cli:
 	@$(DEPS) cli

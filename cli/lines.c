@@ -104,6 +104,11 @@ static void tell(struct lines *l, bool end, struct lines_count *count, lines_tak
         l->skipping = too_long && !newline && !end;
         at += n + (newline ? 1 : 0);
     }
+    if (end && l->skipping) { // its beginning is gone already, and nothing came behind that
+        count->lines++;
+        count->too_long++;
+        l->skipping = false;
+    }
     l->n = (size_t)(limit - at);
     memmove(l->text, at, l->n);
 }
