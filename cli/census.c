@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ struct work {
     size_t finds, find_room;
     struct net *net_list;
     size_t net_count;
+    bool udp; // and all calls on closed descriptors
     bool again; // the second look: only at what seemed to have no descriptor
     size_t process_room;
     bool blind;
@@ -84,6 +86,13 @@ static void find_nets(struct work *w)
     }
 }
 
+static int read_protocols(struct work *w)
+{
+    bool *interrupted = &w->census->interrupted;
+    const int result = diag_dump(IPPROTO_TCP, STATES, w->take, w, interrupted);
+    return result < 0 || !w->udp ? result : diag_dump(IPPROTO_UDP, STATES, w->take, w, interrupted);
+}
+
 // Reads the sockets of a network namespace, from inside. Returns 0 or -errno.
 static int read_net(struct work *w, const struct net *net, int own)
 {
@@ -99,7 +108,7 @@ static int read_net(struct work *w, const struct net *net, int own)
             return -EPERM;
         }
     }
-    const int result = diag_tcp(STATES, w->take, w, &w->census->interrupted);
+    const int result = read_protocols(w);
     if (fd >= 0) close(fd);
     if (fd >= 0 && setns(own, CLONE_NEWNET) != 0) {
         complain("cannot get back into this network namespace: %s", strerror(errno));
@@ -229,7 +238,7 @@ static void find_listeners(struct work *w)
     for (size_t i = 0; i < c->entries; i++) {
         struct entry *e = &c->entry[i];
         int best = 0;
-        if (e->s.inode || (e->s.state != ESTABLISHED && e->s.state != CLOSE_WAIT)) continue;
+        if (e->s.inode || e->s.protocol != IPPROTO_TCP || (e->s.state != ESTABLISHED && e->s.state != CLOSE_WAIT)) continue;
         e->held = NOT_ACCEPTED;
         for (size_t k = 0; k < n; k++) {
             const struct entry *l = &c->entry[listener[k]];
@@ -328,7 +337,7 @@ static void tell_ghosts(struct work *w)
     struct census *c = w->census;
     // Under hidepid (proc(5)) processes of others are not even listed.
     c->sees_all = !w->blind && proc_sees_all() && geteuid() == 0;
-    if (!count(c, HIDDEN)) return;
+    if (!count(c, HIDDEN) && !w->udp) return;
     find_orphan_calls(w);
     for (size_t i = 0; i < c->entries; i++) {
         struct entry *e = &c->entry[i];
@@ -339,9 +348,9 @@ static void tell_ghosts(struct work *w)
     }
 }
 
-int census_take(struct census *c)
+int census_take(struct census *c, bool udp)
 {
-    struct work w = {.census = c};
+    struct work w = {.census = c, .udp = udp};
     *c = (struct census){0};
     list_processes(&w);
     find_nets(&w);

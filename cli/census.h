@@ -1,4 +1,4 @@
-// TCP sockets and who holds them, at one time: what scan shows.
+// Sockets and who holds them, at one time: what scan shows and free goes by.
 #ifndef PRECLOSE_CLI_CENSUS_H
 #define PRECLOSE_CLI_CENSUS_H
 
@@ -62,9 +62,9 @@ struct census {
     unsigned nets, nets_unseen; // network namespaces looked into; and those that could not be
 };
 
-// Takes it. Returns 0, or -errno if the kernel does not tell of sockets at all. What it takes from malloc is not given
+// Takes it, of TCP sockets, and of UDP sockets if udp. Returns 0, or -errno if the kernel does not tell of sockets at all. What it takes from malloc is not given
 // back.
-int census_take(struct census *c);
+int census_take(struct census *c, bool udp);
 
 // The name and user of a process that holds one of the sockets; NULL if it is none.
 const struct process *census_process(const struct census *c, pid_t pid);

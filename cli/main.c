@@ -9,6 +9,7 @@ static int (*const commands[COMMAND_COUNT])(int argc, char **argv) = {
     [COMMAND_RUN] = command_run,
     [COMMAND_REPORT] = command_report,
     [COMMAND_SCAN] = command_scan,
+    [COMMAND_FREE] = command_free,
 };
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kcmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,12 +138,62 @@ int proc_sockets(pid_t pid, void (*take)(void *context, pid_t pid, pid_t tid, in
     return result;
 }
 
+bool proc_dies_of_sigpipe(pid_t pid)
+{
+    char path[PATH_BYTES], text[4096];
+    uint64_t ignored = 0, caught = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    if (read_file(path, text, sizeof text) < 0) return true;
+    const char *at = strstr(text, "\nSigIgn:");
+    if (!at || sscanf(at, "\nSigIgn: %" SCNx64 " SigCgt: %" SCNx64, &ignored, &caught) != 2) return true;
+    return !((ignored | caught) >> (SIGPIPE - 1) & 1);
+}
+
+int64_t proc_in_flight(pid_t pid)
+{
+    char path[2 * PATH_BYTES], text[2048];
+    int64_t total = 0;
+    int n;
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    int *fds = proc_numbers(path, &n);
+    if (!fds) return -errno;
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fds[i]);
+        if (inode_at(path) <= 0) continue;
+        snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", pid, fds[i]);
+        const char *found = read_file(path, text, sizeof text) < 0 ? NULL : strstr(text, "\nscm_fds:");
+        if (found) total += strtol(found + strlen("\nscm_fds:"), NULL, 10);
+    }
+    free(fds);
+    return total;
+}
+
+uint64_t proc_cgroup(pid_t pid)
+{
+    static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+    char path[PATH_BYTES], text[8192], directory[8192 + PATH_BYTES];
+    struct stat s;
+    snprintf(path, sizeof path, "/proc/%d/cgroup", pid);
+    if (read_file(path, text, sizeof text) < 0) return 0;
+    char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+    if (!line) return 0;
+    line += line == text ? 3 : 4;
+    line[strcspn(line, "\n")] = '\0';
+    for (size_t i = 0; i < sizeof mounts / sizeof mounts[0]; i++) {
+        snprintf(directory, sizeof directory, "%s/cgroup.controllers", mounts[i]);
+        if (access(directory, F_OK) != 0) continue;
+        snprintf(directory, sizeof directory, "%s%s", mounts[i], line);
+        return stat(directory, &s) == 0 ? s.st_ino : 0;
+    }
+    return 0;
+}
+
 static const struct {
     long number;
     const char *name;
-    bool listens;
+    bool listens, sends;
 } calls[] = {
-#define BLOCKING(call, listens) {SYS_##call, #call, listens},
+#define BLOCKING(call, listens, sends) {SYS_##call, #call, listens, sends},
 #include "blocking.def"
 #undef BLOCKING
 };
@@ -169,6 +220,7 @@ bool proc_blocked(pid_t pid, pid_t tid, struct proc_call *call)
         if (calls[i].number != number) continue;
         call->name = calls[i].name;
         call->listens = calls[i].listens;
+        call->sends = calls[i].sends;
         call->fd = (int)first;
         return true;
     }

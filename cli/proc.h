@@ -33,10 +33,21 @@ int proc_sockets(pid_t pid, void (*take)(void *context, pid_t pid, pid_t tid, in
 // -errno if that can't be read.
 int64_t proc_socket(pid_t pid, pid_t tid, int fd);
 
+// Does SIGPIPE end the process, as far as can be told: is it neither ignored nor handled?
+bool proc_dies_of_sigpipe(pid_t pid);
+
+// How many descriptors lie in messages that no one has read, in the queues of the unix sockets of a process (scm_fds in
+// /proc/PID/fdinfo, Linux 5.7). Returns -errno if that can't be read.
+int64_t proc_in_flight(pid_t pid);
+
+// The inode number of a process's cgroup (version 2); 0 if it can't be told. The root of all has 1.
+uint64_t proc_cgroup(pid_t pid);
+
 // A thread in a call on a descriptor.
 struct proc_call {
     const char *name; // of blocking.def
     bool listens;     // it is one on a listener
+    bool sends;
     int fd;
     uint64_t runs; // how often the thread has been given a processor: while that stays, so does the call
 };

@@ -250,7 +250,7 @@ static void put_class(const struct view *v, FILE *out, enum class class)
 {
     char count[NUMBER_MAX];
     if (!v->totals[class] && !(class == CLASS_LEAK && v->tally->leaks)) return;
-    fprintf(out, "%s: %s, %s\n\n", class_name(class), text_count(count, v->totals[class]), class_title(class));
+    fprintf(out, "%s: %s finding%s; %s\n\n", class_name(class), text_count(count, v->totals[class]), plural(v->totals[class]), class_title(class));
     for (size_t i = 0; i < v->n;) {
         if (v->groups[i]->class == class)
             i = put_event(v, out, i);
@@ -265,15 +265,16 @@ static void put_unwritten(const struct view *v, FILE *out)
 {
     struct part p;
     char text[NUMBER_MAX];
+    const char *before = "";
     part_begin(&p);
     for (const struct event_count *e = v->tally->events; e; e = e->hh.next) {
         const uint64_t written = e->told + e->held;
         if (e->summed <= written || strcmp(e->event, "close") == 0) continue;
-        FILE *line = part_next(&p);
-        fprintf(line, "%s %s", text_count(text, e->summed - written), e->event);
+        fprintf(p.out, "%s%s more ", before, text_count(text, e->summed - written));
+        put_safe(p.out, slice_of(e->event));
+        before = ", ";
     }
-    const bool any = p.any;
-    if (any) fputs(" more were counted and not written (PRECLOSE_RATE, PRECLOSE_LEVEL)", p.out);
+    if (*before) fputs(" were counted and not written (PRECLOSE_RATE, PRECLOSE_LEVEL)", p.out);
     part_end(&p, out, 0, 0, v->width);
 }
 

@@ -139,7 +139,7 @@ int command_scan(int argc, char **argv)
     if (!pids) return plugin ? PLUGIN_UNKNOWN : STATUS_USAGE;
     s.pids = pids;
     s.n = argc - first;
-    const int result = census_take(&s.census);
+    const int result = census_take(&s.census, false);
     if (result < 0) {
         complain("the kernel does not tell of its sockets (sock_diag): %s; it needs CONFIG_INET_DIAG", strerror(-result));
         return plugin ? PLUGIN_UNKNOWN : STATUS_FAILED;

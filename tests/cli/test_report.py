@@ -120,7 +120,7 @@ def counted_more():
     total = logs.summary(findings)
     total['counts']['unread-reset'] = 50
     text = preclose('report', '--no-symbols', stdin=logs.as_json(findings + [total])).out
-    check('47 unread-reset more were counted and not written' in text, text)
+    check('47 more unread-reset were counted and not written' in text, text)
 
 
 @test('report/of-a-later-version')
