@@ -51,9 +51,11 @@ static void out_time(struct json_out *o, const char *key, int64_t us)
 static void out_names(struct json_out *o, const char *key, const struct names *names)
 {
     if (!names->n) return;
+    struct name *sorted = names_sorted(names);
     out_open(o, key, '{');
-    for (unsigned i = 0; i < names->n; i++) out_number(o, names->of[i].name, (int64_t)names->of[i].count);
+    for (unsigned i = 0; i < names->n; i++) out_number(o, sorted[i].name, (int64_t)sorted[i].count);
     out_close(o, '}');
+    free(sorted);
     if (!names->others) return;
     char more[64];
     snprintf(more, sizeof more, "%s_others", key);
@@ -111,15 +113,17 @@ static void out_group(const struct view *v, struct json_out *o, const struct gro
     out_number(o, "held_back", (int64_t)g->held);
     out_string(o, "place", slice_of(place_name(g->place)));
     out_place(v, o, place_name(g->place), slice_of(g->call), slice_of(g->at));
+    struct name *others = names_sorted(&g->others);
     out_open(o, "others", '[');
     for (unsigned i = 0; i < g->others.n; i++) {
-        const struct view_other other = view_other(g->others.of[i].name);
+        const struct view_other other = view_other(others[i].name);
         out_open(o, NULL, '{');
-        out_number(o, "count", (int64_t)g->others.of[i].count);
+        out_number(o, "count", (int64_t)others[i].count);
         out_place(v, o, place_name(other.place), other.call, other.at);
         out_close(o, '}');
     }
     out_close(o, ']');
+    free(others);
     out_time(o, "first", g->first_us);
     out_time(o, "last", g->last_us);
     out_names(o, "comms", &g->comms);
@@ -206,6 +210,9 @@ void report_json(const struct view *v, FILE *out, bool with_recent)
     out_number(&o, "findings", (int64_t)found);
     out_open(&o, "classes", '{');
     for (enum class c = 0; c < CLASS_COUNT; c++) out_number(&o, class_name(c), (int64_t)v->totals[c]);
+    out_close(&o, '}');
+    out_open(&o, "classes_counted", '{');
+    for (enum class c = 0; c < CLASS_COUNT; c++) out_number(&o, class_name(c), (int64_t)(v->totals[c] + v->unwritten[c]));
     out_close(&o, '}');
     out_number(&o, "lines", (int64_t)v->count->lines);
     out_number(&o, "finding_lines", (int64_t)t->findings);

@@ -6,7 +6,7 @@
 #include "say.h"
 #include "view.h"
 
-enum { PLACES_SHOWN = 5, FRAMES_SHOWN = 8, INDENT = 8 };
+enum { PLACES_SHOWN = 5, NAMES_SHOWN = 6, FRAMES_SHOWN = 8, INDENT = 8 };
 
 #define INLINED "           inlined in " // below "at "
 
@@ -54,16 +54,23 @@ static void part_end(struct part *p, FILE *out, int indent, int column, int widt
 }
 
 // "peers 10.0.0.7 (400), 10.0.0.8 (11), others (3)"
-static void put_names(FILE *out, const char *title, const struct names *names)
+static void put_names(const struct view *v, FILE *out, const char *title, const struct names *names)
 {
     char text[NUMBER_MAX];
+    struct name *sorted = names_sorted(names);
+    uint64_t others = names->others;
     fputs(title, out);
     for (unsigned i = 0; i < names->n; i++) {
+        if (i >= NAMES_SHOWN && !v->all) {
+            others += sorted[i].count;
+            continue;
+        }
         fputs(i ? ", " : " ", out);
-        put_safe(out, slice_of(names->of[i].name));
-        if (names->n > 1 || names->others) fprintf(out, " (%s)", text_count(text, names->of[i].count));
+        put_safe(out, slice_of(sorted[i].name));
+        if (names->n > 1 || names->others) fprintf(out, " (%s)", text_count(text, sorted[i].count));
     }
-    if (names->others) fprintf(out, ", others (%s)", text_count(text, names->others));
+    if (others) fprintf(out, ", others (%s)", text_count(text, others));
+    free(sorted);
 }
 
 static void put_span(FILE *out, int64_t first_us, int64_t last_us)
@@ -146,22 +153,33 @@ static void put_frames(const struct view *v, FILE *out, const struct group *g)
     }
 }
 
+static void put_other(const struct view *v, FILE *out, const struct name *name, bool only)
+{
+    char count[NUMBER_MAX], call[64];
+    const struct view_other other = view_other(name->name);
+    struct part p;
+    snprintf(call, sizeof call, "%.*s", (int)other.call.n, other.call.at);
+    part_begin(&p);
+    FILE *line = part_next(&p);
+    fprintf(line, "%s by ", place_name(other.place));
+    view_put_place(v, line, call, other.at.at);
+    if (!only) fprintf(line, " (%s)", text_count(count, name->count));
+    part_end(&p, out, INDENT, 0, v->width);
+}
+
 static void put_others(const struct view *v, FILE *out, const struct group *g)
 {
     char count[NUMBER_MAX];
+    struct name *sorted = names_sorted(&g->others);
+    uint64_t left = g->others.others;
     for (unsigned i = 0; i < g->others.n; i++) {
-        const struct view_other other = view_other(g->others.of[i].name);
-        char call[64];
-        struct part p;
-        snprintf(call, sizeof call, "%.*s", (int)other.call.n, other.call.at);
-        part_begin(&p);
-        FILE *line = part_next(&p);
-        fprintf(line, "%s by ", place_name(other.place));
-        view_put_place(v, line, call, other.at.at);
-        if (g->others.n > 1) fprintf(line, " (%s)", text_count(count, g->others.of[i].count));
-        part_end(&p, out, INDENT, 0, v->width);
+        if (i < NAMES_SHOWN || v->all)
+            put_other(v, out, &sorted[i], g->others.n == 1);
+        else
+            left += sorted[i].count;
     }
-    if (g->others.others) fprintf(out, "%*sand elsewhere (%s)\n", INDENT, "", text_count(count, g->others.others));
+    if (left) fprintf(out, "%*sand elsewhere (%s)\n", INDENT, "", text_count(count, left));
+    free(sorted);
 }
 
 static void put_facts(const struct view *v, FILE *out, const struct group *g)
@@ -169,13 +187,13 @@ static void put_facts(const struct view *v, FILE *out, const struct group *g)
     struct part p;
     char text[NUMBER_MAX];
     part_begin(&p);
-    put_names(part_next(&p), "in", &g->comms);
+    put_names(v, part_next(&p), "in", &g->comms);
     if (g->first_us != LOG_UNKNOWN) put_span(part_next(&p), g->first_us, g->last_us);
     if (g->held) fprintf(part_next(&p), "%s of them held back by PRECLOSE_RATE", text_count(text, g->held));
-    if (g->threads.n) put_names(part_next(&p), "blocked:", &g->threads);
-    if (g->peers.n) put_names(part_next(&p), "peers", &g->peers);
+    if (g->threads.n) put_names(v, part_next(&p), "blocked:", &g->threads);
+    if (g->peers.n) put_names(v, part_next(&p), "peers", &g->peers);
     put_measures(&p, g);
-    if (g->actions.n) put_names(part_next(&p), "preclose did:", &g->actions);
+    if (g->actions.n) put_names(v, part_next(&p), "preclose did:", &g->actions);
     part_end(&p, out, INDENT, 0, v->width);
 }
 
@@ -268,9 +286,8 @@ static void put_unwritten(const struct view *v, FILE *out)
     const char *before = "";
     part_begin(&p);
     for (const struct event_count *e = v->tally->events; e; e = e->hh.next) {
-        const uint64_t written = e->told + e->held;
-        if (e->summed <= written || strcmp(e->event, "close") == 0) continue;
-        fprintf(p.out, "%s%s more ", before, text_count(text, e->summed - written));
+        if (!event_unwritten(e)) continue;
+        fprintf(p.out, "%s%s more ", before, text_count(text, event_unwritten(e)));
         put_safe(p.out, slice_of(e->event));
         before = ", ";
     }
@@ -326,9 +343,10 @@ static void put_head(const struct view *v, FILE *out)
     if (t->first_us != LOG_UNKNOWN) put_span(part_next(&p), t->first_us, t->last_us);
     part_end(&p, out, 0, 0, v->width);
     bool first = true;
-    for (enum class c = 0; found && c < CLASS_COUNT; c++) {
-        if (!v->totals[c]) continue;
+    for (enum class c = 0; c < CLASS_COUNT; c++) {
+        if (!v->totals[c] && !v->unwritten[c]) continue;
         fprintf(out, "%s%s %s", first ? "" : ", ", class_name(c), text_count(text, v->totals[c]));
+        if (v->unwritten[c]) fprintf(out, " (of %s counted)", text_count(text, v->totals[c] + v->unwritten[c]));
         first = false;
     }
     fputs(first ? "" : "\n\n", out);

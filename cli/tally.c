@@ -67,6 +67,18 @@ static struct sort sort_of(struct slice event)
     return (struct sort){NULL, CLASS_OTHER, PLACE_CLOSED};
 }
 
+enum class class_of(const char *event)
+{
+    return sort_of(slice_of(event)).class;
+}
+
+// Every close is counted, and only told if it was asked for: that is no finding.
+uint64_t event_unwritten(const struct event_count *e)
+{
+    const uint64_t written = e->told + e->held;
+    return e->summed > written && strcmp(e->event, "close") != 0 ? e->summed - written : 0;
+}
+
 static char *copy(struct slice s, size_t max)
 {
     return need(strndup(s.n ? s.at : "", s.n < max ? s.n : max));
@@ -85,9 +97,25 @@ static void name_add(struct names *names, struct slice name, uint64_t count)
         names->others += count;
         return;
     }
-    names->of[names->n].name = copy(name, NAME_MAX_BYTES);
-    names->of[names->n].count = count;
-    names->n++;
+    // Room for 1, 2, 4 ... of them: most have one.
+    if ((names->n & (names->n - 1)) == 0)
+        names->of = need(reallocarray(names->of, names->n ? 2 * (size_t)names->n : 1, sizeof *names->of));
+    names->of[names->n++] = (struct name){copy(name, NAME_MAX_BYTES), count};
+}
+
+static int by_count(const void *a, const void *b)
+{
+    const struct name *x = a, *y = b;
+    if (x->count != y->count) return x->count > y->count ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+struct name *names_sorted(const struct names *names)
+{
+    struct name *sorted = need(calloc(names->n + 1, sizeof *sorted));
+    if (names->n) memcpy(sorted, names->of, names->n * sizeof *sorted);
+    if (names->n) qsort(sorted, names->n, sizeof *sorted, by_count);
+    return sorted;
 }
 
 // a, between and b side by side in text.

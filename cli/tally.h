@@ -20,16 +20,18 @@ enum class {
 
 enum { LEVEL_OF_WARNING, LEVEL_OF_NOTICE, LEVEL_OF_INFO };
 
-// The names that something has had, in the order in which they came, and how often each; those for which there
-// was no room are counted together.
-enum { NAMES_MAX = 6 };
+// The names that something has had, and how often each. The first NAMES_MAX that come are told apart; further ones are
+// counted together.
+enum { NAMES_MAX = 32 };
+
+struct name {
+    char *name; // malloc
+    uint64_t count;
+};
 
 struct names {
+    struct name *of; // malloc
     unsigned n;
-    struct {
-        char *name; // malloc
-        uint64_t count;
-    } of[NAMES_MAX];
     uint64_t others;
 };
 
@@ -115,8 +117,17 @@ struct group **tally_sorted(const struct tally *t, size_t *n);
 // system's libraries; else the first.
 struct slice frames_main(struct slice at);
 
+// The names, the most frequent first. malloc; n of them.
+struct name *names_sorted(const struct names *names);
+
 // How often it was found: told or held back.
 uint64_t group_total(const struct group *g);
+
+// How many findings of an event programs have counted in their summaries beyond those that were told or held back.
+uint64_t event_unwritten(const struct event_count *e);
+
+// Which class an event belongs to.
+enum class class_of(const char *event);
 
 const char *class_name(enum class class);
 const char *class_title(enum class class);

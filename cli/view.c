@@ -40,6 +40,9 @@ void view_start(struct view *v)
     v->groups = tally_sorted(v->tally, &v->n);
     memset(v->totals, 0, sizeof v->totals);
     for (size_t i = 0; i < v->n; i++) v->totals[v->groups[i]->class] += group_total(v->groups[i]);
+    memset(v->unwritten, 0, sizeof v->unwritten);
+    for (const struct event_count *e = v->tally->events; e; e = e->hh.next)
+        v->unwritten[class_of(e->event)] += event_unwritten(e);
     if (!v->symbols) return;
     want_places(v);
     symbols_find(v->symbols);

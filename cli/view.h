@@ -16,7 +16,8 @@ struct view {
     int width;               // of the text, in columns
     struct group **groups;
     size_t n;
-    uint64_t totals[CLASS_COUNT]; // findings of each class, told or held back
+    uint64_t totals[CLASS_COUNT];    // findings of each class, told or held back
+    uint64_t unwritten[CLASS_COUNT]; // further ones, that summaries count
 };
 
 // Sorts the groups and looks up their places. view_end frees what view_start has taken, not the symbols.

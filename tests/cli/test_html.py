@@ -40,7 +40,7 @@ def same_numbers():
         equal(page.console(), [], 'console')
         equal(page.requests(), ['file://' + where], 'requests')
         equal(page.run('return document.getElementById("span").textContent').split(';')[0], text.split(';')[0], 'first line')
-        for name, count in re.findall(r'(\w+) ([\d,]*\d)', text.splitlines()[1]):
+        for name, count in re.findall(r'(hangs|leaks|resets|misuse|other) ([\d,]*\d)', text.splitlines()[1]):
             equal(page.run(f'return document.querySelector("#tile-{name} b").textContent'), count, f'tile {name}')
         in_text = [(number(n), event, place) for n, event, place in
                    re.findall(r'^ *([\d,]+) ([\w-]+)(?: (?:opened|closed|used) by (.*))?$', text, re.MULTILINE) if '-' in event]

@@ -121,6 +121,7 @@ def counted_more():
     total['counts']['unread-reset'] = 50
     text = preclose('report', '--no-symbols', stdin=logs.as_json(findings + [total])).out
     check('47 more unread-reset were counted and not written' in text, text)
+    check('resets 3 (of 50 counted)\n' in text, text)
 
 
 @test('report/of-a-later-version')
