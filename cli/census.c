@@ -1,5 +1,6 @@
-// A socket without a descriptor is easily one whose descriptor has just been moved, or that has just been made. So
-// what looks like a ghost is looked for in every process once more, and must still be there after that.
+// A socket without a descriptor is easily one whose descriptor has just been moved, or that has just been
+// made. So what looks like a ghost is looked for in every process once more, and must still be there after
+// that.
 #include "census.h"
 
 #include <errno.h>
@@ -15,7 +16,16 @@
 #include "say.h"
 
 enum {
-    ESTABLISHED = 1, SYN_RECV = 3, FIN_WAIT_1, FIN_WAIT_2, TIME_WAIT, CLOSED_STATE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING,
+    ESTABLISHED = 1,
+    SYN_RECV = 3,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    TIME_WAIT,
+    CLOSED_STATE,
+    CLOSE_WAIT,
+    LAST_ACK,
+    LISTEN,
+    CLOSING,
     NEW_SYN_RECV,
 };
 
@@ -51,7 +61,7 @@ struct work {
     size_t finds, find_room;
     struct net *net_list;
     size_t net_count;
-    bool udp; // and all calls on closed descriptors
+    bool udp;   // and all calls on closed descriptors
     bool again; // the second look: only at what seemed to have no descriptor
     size_t process_room;
     bool blind;
@@ -221,14 +231,15 @@ static int fits(const struct entry *listener, const struct entry *e)
 {
     static const unsigned char any[16];
     const size_t length = e->s.family == AF_INET6 ? 16 : 4;
-    if (listener->s.state != LISTEN || listener->net != e->net || listener->s.local_port != e->s.local_port) return 0;
+    if (listener->s.state != LISTEN || listener->net != e->net || listener->s.local_port != e->s.local_port)
+        return 0;
     if (listener->s.family == e->s.family && memcmp(listener->s.local, e->s.local, length) == 0) return 3;
     if (memcmp(listener->s.local, any, sizeof any) != 0) return 0;
     return listener->s.family == e->s.family ? 2 : listener->s.family == AF_INET6 ? 1 : 0;
 }
 
-// A connection without a file that has not been closed here was never accepted (net/ipv4/inet_connection_sock.c:
-// it has no struct socket until then).
+// A connection without a file that has not been closed here was never accepted
+// (net/ipv4/inet_connection_sock.c: it has no struct socket until then).
 static void find_listeners(struct work *w)
 {
     struct census *c = w->census;
@@ -238,7 +249,9 @@ static void find_listeners(struct work *w)
     for (size_t i = 0; i < c->entries; i++) {
         struct entry *e = &c->entry[i];
         int best = 0;
-        if (e->s.inode || e->s.protocol != IPPROTO_TCP || (e->s.state != ESTABLISHED && e->s.state != CLOSE_WAIT)) continue;
+        if (e->s.inode || e->s.protocol != IPPROTO_TCP ||
+            (e->s.state != ESTABLISHED && e->s.state != CLOSE_WAIT))
+            continue;
         e->held = NOT_ACCEPTED;
         for (size_t k = 0; k < n; k++) {
             const struct entry *l = &c->entry[listener[k]];
@@ -298,7 +311,8 @@ static bool is_misfit(struct work *w, struct orphan_call *o)
     return e && (e->s.state == LISTEN) != o->call.listens;
 }
 
-// The call and the descriptor are looked at one after the other: they belong together if the thread has not run.
+// The call and the descriptor are looked at one after the other: they belong together if the thread has not
+// run.
 static bool is_orphan(struct work *w, struct orphan_call *o)
 {
     struct proc_call again;

@@ -18,8 +18,8 @@ struct holder {
 enum held {
     HELD,         // by a descriptor of a process
     NOT_ACCEPTED, // a connection that waits at a listener
-    GHOST,        // has a file, and no descriptor stands for it: closed while a thread was in a call on it, or kept by
-                  // the kernel, or by a message that no one has read
+    GHOST, // has a file, and no descriptor stands for it: closed while a thread was in a call on it, or kept
+           // by the kernel, or by a message that no one has read
     LIKELY_GHOST, // the same, as far as can be seen from here, and a thread is in a call that fits
     HIDDEN,       // has a file; who holds it can't be seen from here
     CLOSED,       // let go of: the kernel ends the connection by itself
@@ -57,13 +57,13 @@ struct census {
     size_t processes;
     struct orphan_call *orphan; // looked for only if a socket has no descriptor
     size_t orphans;
-    bool sees_all;        // the descriptors of every process could be read
-    bool interrupted;     // the kernel's table changed while it was read
+    bool sees_all;              // the descriptors of every process could be read
+    bool interrupted;           // the kernel's table changed while it was read
     unsigned nets, nets_unseen; // network namespaces looked into; and those that could not be
 };
 
-// Takes it, of TCP sockets, and of UDP sockets if udp. Returns 0, or -errno if the kernel does not tell of sockets at all. What it takes from malloc is not given
-// back.
+// Takes it, of TCP sockets, and of UDP sockets if udp. Returns 0, or -errno if the kernel does not tell of
+// sockets at all. What it takes from malloc is not given back.
 int census_take(struct census *c, bool udp);
 
 // The name and user of a process that holds one of the sockets; NULL if it is none.

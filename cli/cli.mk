@@ -31,4 +31,14 @@ $(CLI_UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(CLI_OBJ) $(CLI_ROOMS) |
 	  $(CLI_ROOMS) $(CLI_LIBS) -lcmocka
 everything: cli
 
+BINDIR ?= $(PREFIX)/bin
+.PHONY: install-cli uninstall-cli
+install: install-cli
+install-cli: all
+	@[ ! -x $(BUILD)/preclose ] || { set -x; install -d $(DESTDIR)$(BINDIR); \
+	  install -m 755 $(BUILD)/preclose $(DESTDIR)$(BINDIR)/preclose; }
+uninstall: uninstall-cli
+uninstall-cli:
+	rm -f $(DESTDIR)$(BINDIR)/preclose
+
 -include $(CLI_OBJ:.o=.d)

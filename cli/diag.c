@@ -104,7 +104,8 @@ static struct diag_socket socket_of(const struct nlmsghdr *h, int protocol)
     memcpy(s.peer, m.id.idiag_dst, sizeof s.peer);
     s.device = m.id.idiag_if;
     __u32 ms;
-    if (attribute(h, INET_DIAG_INFO, offsetof(struct tcp_info, tcpi_last_ack_recv), &ms, sizeof ms)) s.quiet_ms = ms;
+    if (attribute(h, INET_DIAG_INFO, offsetof(struct tcp_info, tcpi_last_ack_recv), &ms, sizeof ms))
+        s.quiet_ms = ms;
     if (!attribute(h, INET_DIAG_CGROUP_ID, 0, &s.cgroup, sizeof s.cgroup)) s.cgroup = 0;
     return s;
 }
@@ -130,7 +131,9 @@ static int ask(int fd, const struct question *question)
         struct nlmsghdr header;
         struct inet_diag_req_v2 request;
     } q = {
-        .header = {.nlmsg_len = sizeof q, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        .header = {.nlmsg_len = sizeof q,
+                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
         .request = {.sdiag_family = (uint8_t)question->family,
                     .sdiag_protocol = (uint8_t)question->protocol,
                     .idiag_ext = 1 << (INET_DIAG_INFO - 1),
@@ -175,8 +178,8 @@ static int receive(int fd, const struct question *q)
     return result < 0 ? result : 0;
 }
 
-int diag_dump(int protocol, uint32_t wanted, void (*take)(void *context, const struct diag_socket *s), void *context,
-              bool *interrupted)
+int diag_dump(int protocol, uint32_t wanted, void (*take)(void *context, const struct diag_socket *s),
+              void *context, bool *interrupted)
 {
     struct question q = {AF_INET, protocol, wanted, take, context, interrupted};
     const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
@@ -197,7 +200,9 @@ int diag_destroy(const struct diag_socket *s)
         struct nlmsghdr header;
         struct inet_diag_req_v2 request;
     } q = {
-        .header = {.nlmsg_len = sizeof q, .nlmsg_type = SOCK_DESTROY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+        .header = {.nlmsg_len = sizeof q,
+                   .nlmsg_type = SOCK_DESTROY,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
         .request = {.sdiag_family = s->family,
                     .sdiag_protocol = s->protocol,
                     .idiag_states = UINT32_C(1) << s->state,

@@ -3,12 +3,12 @@
 // A socket is aborted only if it is proven that nobody has it but threads in calls that hang:
 // - no descriptor of any process is it, at two looks, and every process could be looked into;
 // - no message that is on its way holds a descriptor, as far as the kernel tells (scm_fds);
-// - the kernel has not made it for itself: its user is the process's and not root, or it is of the process's cgroup and that is not
-//   the root of all;
-// - a thread of this process, and of no other, is in a call that fits, on a descriptor that is closed or is no such socket
-//   any more; and there are no more such sockets than such descriptors.
-// And not if it could end the process: the first call on an aborted socket fails with ECONNABORTED, further ones that send
-// with EPIPE and SIGPIPE (net/core/stream.c sk_stream_error).
+// - the kernel has not made it for itself: its user is the process's and not root, or its cgroup is the
+//   process's and not the root of all;
+// - a thread of this process, and of no other, is in a call that fits, on a descriptor that is closed or no
+//   such socket any more; and there are no more such sockets than such descriptors.
+// And not if it could end the process: the first call on an aborted socket fails with ECONNABORTED, further
+// ones that send with EPIPE and SIGPIPE (net/core/stream.c sk_stream_error).
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -86,7 +86,8 @@ static bool is_ghost(const struct rescue *r, const struct entry *e)
     return (e->held == GHOST || e->held == LIKELY_GHOST || e->held == HIDDEN) && e->net == r->net;
 }
 
-// How many different descriptors of the process are in calls that fit such a socket; others: of other processes.
+// How many different descriptors of the process are in calls that fit such a socket; others: of other
+// processes.
 static unsigned fitting(const struct rescue *r, const struct entry *e, bool others)
 {
     const struct census *c = &r->census;
@@ -95,7 +96,8 @@ static unsigned fitting(const struct rescue *r, const struct entry *e, bool othe
         bool again = false;
         if (!census_fits(&c->orphan[i], e) || (c->orphan[i].pid != r->pid) != others) continue;
         for (size_t k = 0; k < i && !others; k++)
-            again |= c->orphan[k].pid == r->pid && census_fits(&c->orphan[k], e) && c->orphan[k].call.fd == c->orphan[i].call.fd;
+            again |= c->orphan[k].pid == r->pid && census_fits(&c->orphan[k], e) &&
+                     c->orphan[k].call.fd == c->orphan[i].call.fd;
         n += !again;
     }
     return n;
@@ -132,9 +134,11 @@ static const char *why_not(const struct rescue *r, const struct entry *e)
     const bool same_user = e->s.uid != 0 && (int64_t)e->s.uid == r->uid;
     const bool same_cgroup = e->s.cgroup > 1 && e->s.cgroup == r->cgroup;
     if (r->all) return r->all;
-    if (!same_user && !same_cgroup) return "neither its user nor its cgroup shows that the process made it, and not the kernel";
+    if (!same_user && !same_cgroup)
+        return "neither its user nor its cgroup shows that the process made it, and not the kernel";
     if (fitting(r, e, true)) return "a thread of another process is in a call that fits, too";
-    if (rivals(r, e) > fitting(r, e, false)) return "there are more such sockets than calls that they can belong to";
+    if (rivals(r, e) > fitting(r, e, false))
+        return "there are more such sockets than calls that they can belong to";
     if (is_deadly(r, e)) return "a thread that sends could get SIGPIPE, which would end the process";
     return NULL;
 }
@@ -150,7 +154,8 @@ static size_t put_threads(const struct rescue *r)
         proc_comm(o->tid, comm);
         printf("  thread %d (", o->tid);
         put_safe(stdout, slice_of(comm));
-        printf(") is in %s on descriptor %d, which is %s\n", o->call.name, o->call.fd, o->closed ? "closed" : "something else now");
+        printf(") is in %s on descriptor %d, which is %s\n", o->call.name, o->call.fd,
+               o->closed ? "closed" : "something else now");
         n++;
     }
     return n;
@@ -169,7 +174,8 @@ static int enter_net(pid_t pid)
 static const char *put_destroy(const struct rescue *r, const struct entry *e)
 {
     if (r->dry) return "would be aborted";
-    if (proc_net(getpid()) != r->net && enter_net(r->pid) < 0) return "not aborted: its network namespace can't be entered";
+    if (proc_net(getpid()) != r->net && enter_net(r->pid) < 0)
+        return "not aborted: its network namespace can't be entered";
     const int result = diag_destroy(&e->s);
     if (result == 0) return "aborted";
     if (result == -ENOENT) return "gone by itself";
@@ -177,7 +183,8 @@ static const char *put_destroy(const struct rescue *r, const struct entry *e)
     return result == -EPERM ? "not aborted: that needs root (CAP_NET_ADMIN)" : strerror(-result);
 }
 
-// Shows the sockets that its threads could be in a call on, and aborts what may be. Returns how many were (or would be).
+// Shows the sockets that its threads could be in a call on, and aborts what may be. Returns how many were (or
+// would be).
 static size_t put_sockets(const struct rescue *r)
 {
     const struct census *c = &r->census;
@@ -190,7 +197,7 @@ static size_t put_sockets(const struct rescue *r)
         if (e->s.peer_port) printf(" -> %s", diag_address(peer, &e->s, true));
         const char *not = why_not(r, e);
         printf(" has no descriptor: %s%s\n", not ? "not touched: " : "", not ? not : put_destroy(r, e));
-        done += !not;
+        done += !not ;
     }
     return done;
 }
@@ -214,8 +221,8 @@ static size_t put_outcome(const struct rescue *r)
     }
     for (size_t i = 0; i < c->orphans; i++) {
         if (c->orphan[i].pid != r->pid) continue;
-        printf("  thread %d %s %s\n", c->orphan[i].tid, still_in(&c->orphan[i]) ? "is still in" : "has come back from",
-               c->orphan[i].call.name);
+        printf("  thread %d %s %s\n", c->orphan[i].tid,
+               still_in(&c->orphan[i]) ? "is still in" : "has come back from", c->orphan[i].call.name);
     }
     return left;
 }
@@ -254,14 +261,16 @@ int command_free(int argc, char **argv)
         return STATUS_USAGE;
     }
     if (!r.net) {
-        complain("process %d can't be looked into: %s", r.pid, geteuid() ? "run it as root" : strerror(errno));
+        complain("process %d can't be looked into: %s", r.pid,
+                 geteuid() ? "run it as root" : strerror(errno));
         return STATUS_FAILED;
     }
     proc_comm(r.pid, r.comm);
     r.cgroup = proc_cgroup(r.pid);
     const int result = census_take(&r.census, true);
     if (result < 0) {
-        complain("the kernel does not tell of its sockets (sock_diag): %s; it needs CONFIG_INET_DIAG", strerror(-result));
+        complain("the kernel does not tell of its sockets (sock_diag): %s; it needs CONFIG_INET_DIAG",
+                 strerror(-result));
         return STATUS_FAILED;
     }
     r.all = why_nothing(&r);

@@ -18,12 +18,12 @@ struct lines {
     int fd;
     dev_t device; // of the file that is open
     ino_t inode;
-    bool started;  // enough has been read to know whether it is packed
+    bool started; // enough has been read to know whether it is packed
     bool packed;
     bool at_end;   // packed: behind a whole member
     bool skipping; // inside a line that is too long
     bool failed;
-    bool renamed;  // there is another file under the name: this one is read to its end once more
+    bool renamed; // there is another file under the name: this one is read to its end once more
     z_stream z;
     size_t n; // bytes in text that are not told yet: the beginning of a line
     char text[TEXT_BYTES];
@@ -126,9 +126,13 @@ static ssize_t read_some(struct lines *l, void *to, size_t n, struct lines_count
 static const struct {
     const char *magic, *what, *todo;
 } strange[] = {
-    {"\x28\xb5\x2f\xfd", "is packed by zstd, which is not read here", "unpack it on the way: zstdcat LOG | preclose report"},
-    {"\xfd" "7zXZ", "is packed by xz, which is not read here", "unpack it on the way: xzcat LOG | preclose report"},
-    {"BZh", "is packed by bzip2, which is not read here", "unpack it on the way: bzcat LOG | preclose report"},
+    {"\x28\xb5\x2f\xfd", "is packed by zstd, which is not read here",
+     "unpack it on the way: zstdcat LOG | preclose report"},
+    {"\xfd"
+     "7zXZ",
+     "is packed by xz, which is not read here", "unpack it on the way: xzcat LOG | preclose report"},
+    {"BZh", "is packed by bzip2, which is not read here",
+     "unpack it on the way: bzcat LOG | preclose report"},
 };
 
 // The first bytes, into raw: what kind of log it is. Returns how many, or -1.
@@ -138,7 +142,8 @@ static ssize_t start(struct lines *l, struct lines_count *count)
     while (n < 6 && (got = read_some(l, l->raw + n, RAW_BYTES - (size_t)n, count)) > 0) n += got;
     if (got < 0) return give_up(l, strerror(errno), "");
     for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++)
-        if ((size_t)n >= strlen(strange[i].magic) && memcmp(l->raw, strange[i].magic, strlen(strange[i].magic)) == 0)
+        if ((size_t)n >= strlen(strange[i].magic) &&
+            memcmp(l->raw, strange[i].magic, strlen(strange[i].magic)) == 0)
             return give_up(l, strange[i].what, strange[i].todo);
     l->packed = n >= 3 && memcmp(l->raw, "\x1f\x8b\x08", 3) == 0; // RFC 1952 section 2.3.1
     l->started = n > 0;
@@ -157,7 +162,8 @@ static int unpack(struct lines *l, struct lines_count *count)
         l->z.next_in = l->raw;
         l->z.avail_in = left + (unsigned)n;
         if (n == 0 && l->at_end) return 0;
-        if (n == 0 && !left) return give_up(l, "ends in the middle of its gzip data", "what came before counts");
+        if (n == 0 && !left)
+            return give_up(l, "ends in the middle of its gzip data", "what came before counts");
     }
     if (l->at_end) { // gzip files may follow each other; what is not one is padding
         if (l->z.avail_in < 2 || l->z.next_in[0] != 0x1f || l->z.next_in[1] != 0x8b) return 0;
@@ -188,7 +194,8 @@ static int fill(struct lines *l, struct lines_count *count)
 static bool begins_anew(struct lines *l)
 {
     struct stat here, there;
-    if (l->packed || strcmp(l->path, "-") == 0 || fstat(l->fd, &here) != 0 || !S_ISREG(here.st_mode)) return false;
+    if (l->packed || strcmp(l->path, "-") == 0 || fstat(l->fd, &here) != 0 || !S_ISREG(here.st_mode))
+        return false;
     const off_t at = lseek(l->fd, 0, SEEK_CUR);
     if (at > here.st_size) return lseek(l->fd, 0, SEEK_SET) == 0;
     if (stat(l->path, &there) != 0 || (there.st_dev == l->device && there.st_ino == l->inode)) return false;

@@ -26,10 +26,10 @@ typedef void lines_take(void *context, const char *line, size_t n);
 // Opens a log; path "-" is standard input. Returns NULL after a complaint. malloc.
 struct lines *lines_open(const char *path);
 
-// Reads some more (up to a megabyte) and tells its lines. Returns 1 if there may be more, 0 at the end, -1 after
-// a complaint (damaged gzip data, an error of the disk): what came before it has been told.
-// If follow, a last line without newline waits for its rest; and 0 may be followed by 1 later, when the file has
-// grown, has been cut to nothing, or has been renamed away and there is a new one under the name.
+// Reads some more (up to a megabyte) and tells its lines. Returns 1 if there may be more, 0 at the end, -1
+// after a complaint (damaged gzip data, an error of the disk): what came before it has been told. If follow,
+// a last line without newline waits for its rest; and 0 may be followed by 1 later, when the file has grown,
+// has been cut to nothing, or has been renamed away and there is a new one under the name.
 int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_take *take, void *context);
 
 // How many bytes the file has, for progress; 0 if that isn't known.

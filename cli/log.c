@@ -80,8 +80,8 @@ static int digits(const char *s, unsigned n)
     return value;
 }
 
-// Days from 1970-01-01 to a day of the Gregorian calendar: years are counted from March, so that the leap day is
-// the last of its year.
+// Days from 1970-01-01 to a day of the Gregorian calendar: years are counted from March, so that the leap day
+// is the last of its year.
 static int64_t days_before(int year, int month, int day)
 {
     const int64_t y = month > 2 ? year : year - 1;
@@ -105,7 +105,8 @@ static bool read_zone(struct slice s, int *seconds)
 static int64_t read_time(struct slice s)
 {
     int zone;
-    if (s.n < 20 || s.at[4] != '-' || s.at[7] != '-' || s.at[13] != ':' || s.at[16] != ':') return LOG_UNKNOWN;
+    if (s.n < 20 || s.at[4] != '-' || s.at[7] != '-' || s.at[13] != ':' || s.at[16] != ':')
+        return LOG_UNKNOWN;
     const int year = digits(s.at, 4), month = digits(s.at + 5, 2), day = digits(s.at + 8, 2);
     const int hour = digits(s.at + 11, 2), minute = digits(s.at + 14, 2), second = digits(s.at + 17, 2);
     if (year < 0 || month < 1 || month > 12 || day < 1 || day > 31) return LOG_UNKNOWN;
@@ -228,7 +229,8 @@ static void json_leaks(struct log_memory *m, const struct json_value *v, struct 
         json_leak(m, &value, &f->leak[f->leaks++]);
 }
 
-static void json_field(struct log_memory *m, const struct field *field, const struct json_value *v, struct finding *f)
+static void json_field(struct log_memory *m, const struct field *field, const struct json_value *v,
+                       struct finding *f)
 {
     switch (field->how) {
     case HOW_NUMBER:
@@ -385,7 +387,8 @@ static void text_counted(struct slice event, struct slice value, struct finding 
 }
 
 // "key=value", or "object.key=value": rest is the key within.
-static void text_field(struct log_memory *m, struct slice key, struct slice rest, struct slice value, struct finding *f)
+static void text_field(struct log_memory *m, struct slice key, struct slice rest, struct slice value,
+                       struct finding *f)
 {
     const struct field *field = field_of(key);
     if (!field) return;
@@ -487,9 +490,11 @@ enum log_line log_read(struct log_memory *m, const char *line, size_t n, struct 
     if (s.at[0] == '{')
         result = read_json(m, s, f);
     else if ((found = slice_find(s, mark)))
-        result = read_text(m, (struct slice){found + strlen(mark), s.n - (size_t)(found - s.at) - strlen(mark)}, f);
+        result = read_text(
+            m, (struct slice){found + strlen(mark), s.n - (size_t)(found - s.at) - strlen(mark)}, f);
     else if ((found = slice_find(s, object)))
         result = read_json(m, (struct slice){found, s.n - (size_t)(found - s.at)}, f);
-    if (result == LOG_FINDING && f->held == LOG_UNKNOWN) f->held = number_before(f->text, " more from here held back");
+    if (result == LOG_FINDING && f->held == LOG_UNKNOWN)
+        f->held = number_before(f->text, " more from here held back");
     return result;
 }

@@ -21,7 +21,8 @@ static const struct row {
     int letter;
     const char *name, *argument, *meaning;
 } rows[] = {
-#define OPTION(command, id, letter, name, argument, meaning) {COMMAND_##command, letter, name, argument, meaning},
+#define OPTION(command, id, letter, name, argument, meaning) \
+    {COMMAND_##command, letter, name, argument, meaning},
 #include "options.def"
 #undef OPTION
 };

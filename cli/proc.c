@@ -29,7 +29,8 @@ int *proc_numbers(const char *directory, int *n)
         char *end;
         const long number = strtol(entry->d_name, &end, 10);
         if (*end || end == entry->d_name) continue;
-        if (*n == room) numbers = need(realloc(numbers, (size_t)(room = room ? 2 * room : 64) * sizeof *numbers));
+        if (*n == room)
+            numbers = need(realloc(numbers, (size_t)(room = room ? 2 * room : 64) * sizeof *numbers));
         numbers[(*n)++] = (int)number;
     }
     closedir(dir);
@@ -119,7 +120,8 @@ static bool has_own_table(pid_t pid, pid_t tid)
     return syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) != 0;
 }
 
-int proc_sockets(pid_t pid, void (*take)(void *context, pid_t pid, pid_t tid, int fd, uint32_t inode), void *context)
+int proc_sockets(pid_t pid, void (*take)(void *context, pid_t pid, pid_t tid, int fd, uint32_t inode),
+                 void *context)
 {
     char directory[PATH_BYTES];
     int n;
@@ -215,7 +217,8 @@ bool proc_blocked(pid_t pid, pid_t tid, struct proc_call *call)
     uint64_t first;
     call->runs = runs_of(pid, tid);
     snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", pid, tid);
-    if (read_file(path, text, sizeof text) < 0 || sscanf(text, "%ld 0x%" SCNx64, &number, &first) != 2) return false;
+    if (read_file(path, text, sizeof text) < 0 || sscanf(text, "%ld 0x%" SCNx64, &number, &first) != 2)
+        return false;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         if (calls[i].number != number) continue;
         call->name = calls[i].name;

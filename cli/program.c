@@ -40,10 +40,17 @@ static const struct {
     int class;
     const char *name;
 } machines[] = {
-    {EM_X86_64, ELFCLASS64, "x86_64"}, {EM_X86_64, ELFCLASS32, "x32"},        {EM_386, ELFCLASS32, "i386"},
-    {EM_AARCH64, ELFCLASS64, "aarch64"}, {EM_ARM, ELFCLASS32, "arm"},        {EM_RISCV, ELFCLASS64, "riscv64"},
-    {EM_PPC64, ELFCLASS64, "ppc64"},   {EM_S390, ELFCLASS64, "s390x"},       {EM_MIPS, ELFCLASS32, "mips"},
-    {EM_MIPS, ELFCLASS64, "mips64"},   {EM_LOONGARCH, ELFCLASS64, "loongarch64"},
+    {EM_X86_64, ELFCLASS64, "x86_64"},
+    {EM_X86_64, ELFCLASS32, "x32"},
+    {EM_386, ELFCLASS32, "i386"},
+    {EM_AARCH64, ELFCLASS64, "aarch64"},
+    {EM_ARM, ELFCLASS32, "arm"},
+    {EM_RISCV, ELFCLASS64, "riscv64"},
+    {EM_PPC64, ELFCLASS64, "ppc64"},
+    {EM_S390, ELFCLASS64, "s390x"},
+    {EM_MIPS, ELFCLASS32, "mips"},
+    {EM_MIPS, ELFCLASS64, "mips64"},
+    {EM_LOONGARCH, ELFCLASS64, "loongarch64"},
 };
 
 static const char *machine_name(unsigned machine, int class)
@@ -183,19 +190,22 @@ static int judge(const struct look *l, const struct image *i)
 {
     if (!i->has_interpreter && i->is_loader) return 0;
     if (!i->has_interpreter && i->has_go)
-        return refuse(l, STATUS_CANNOT_RUN,
-                      "is a Go program without cgo: it has no loader that could load a library, and makes its "
-                      "system calls itself; " INSTEAD);
+        return refuse(
+            l, STATUS_CANNOT_RUN,
+            "is a Go program without cgo: it has no loader that could load a library, and makes its "
+            "system calls itself; " INSTEAD);
     if (!i->has_interpreter)
         return refuse(l, STATUS_CANNOT_RUN,
                       "is statically linked: there is no loader that could load a library; link it "
                       "dynamically; " INSTEAD);
     if (strstr(base_name(i->interpreter), "musl"))
-        return refuse(l, STATUS_CANNOT_RUN,
-                      "is built for musl (its loader is %s), the library for glibc; use a build for glibc; " INSTEAD,
-                      i->interpreter);
+        return refuse(
+            l, STATUS_CANNOT_RUN,
+            "is built for musl (its loader is %s), the library for glibc; use a build for glibc; " INSTEAD,
+            i->interpreter);
     if (!is_glibc_loader(i->interpreter))
-        return refuse(l, STATUS_CANNOT_RUN, "has a loader that is not glibc's (%s), the library needs that one; " INSTEAD,
+        return refuse(l, STATUS_CANNOT_RUN,
+                      "has a loader that is not glibc's (%s), the library needs that one; " INSTEAD,
                       i->interpreter);
     if (access(i->interpreter, F_OK) != 0)
         return refuse(l, STATUS_NOT_FOUND, "its loader %s is missing; install the libc that it was built for",
@@ -220,9 +230,9 @@ static int look_at_elf(struct look *l, int fd)
     elf_end(elf);
     if (!is_program) return refuse(l, STATUS_CANNOT_RUN, "is an object file, not a program; link it first");
     if (machine != OUR_MACHINE || class != OUR_CLASS)
-        return refuse(l, STATUS_CANNOT_RUN, "is built for %s, the library for %s; use a preclose built for %s",
-                      machine_name(machine, class), machine_name(OUR_MACHINE, OUR_CLASS),
-                      machine_name(machine, class));
+        return refuse(
+            l, STATUS_CANNOT_RUN, "is built for %s, the library for %s; use a preclose built for %s",
+            machine_name(machine, class), machine_name(OUR_MACHINE, OUR_CLASS), machine_name(machine, class));
     l->program->has_asan |= image.has_asan;
     l->program->is_go |= image.has_go;
     return judge(l, &image);
@@ -237,10 +247,14 @@ static int look_at_rights(const struct look *l, int fd, const struct stat *s)
     const bool setuid = (s->st_mode & S_ISUID) && s->st_uid != getuid();
     const bool setgid = (s->st_mode & S_ISGID) && (s->st_mode & S_IXGRP) && s->st_gid != getgid();
     if (setuid || setgid)
-        return refuse(l, STATUS_CANNOT_RUN, "is %s: the loader takes no library into it; run preclose behind it (sudo preclose ...), or as "
-                      "the %s that it runs as", setuid ? "setuid" : "setgid", setuid ? "user" : "group");
+        return refuse(
+            l, STATUS_CANNOT_RUN,
+            "is %s: the loader takes no library into it; run preclose behind it (sudo preclose ...), or as "
+            "the %s that it runs as",
+            setuid ? "setuid" : "setgid", setuid ? "user" : "group");
     if (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0)
-        return refuse(l, STATUS_CANNOT_RUN, "has file capabilities: the loader takes no library into it; run preclose as root");
+        return refuse(l, STATUS_CANNOT_RUN,
+                      "has file capabilities: the loader takes no library into it; run preclose as root");
     return 0;
 }
 
@@ -271,10 +285,11 @@ static int look_at_script(struct look *l, const char *head)
     line[strcspn(line, "\n")] = '\0';
     char *interpreter = strtok_r(line, " \t\r", &rest);
     if (!interpreter) return refuse(l, STATUS_CANNOT_RUN, "names no interpreter in its first line");
-    if (++l->depth > SCRIPT_DEPTH) return refuse(l, STATUS_CANNOT_RUN, "has too many interpreters of interpreters");
+    if (++l->depth > SCRIPT_DEPTH)
+        return refuse(l, STATUS_CANNOT_RUN, "has too many interpreters of interpreters");
     if (access(interpreter, F_OK) != 0)
-        return refuse(l, STATUS_NOT_FOUND, "its interpreter %s is missing; install it, or mend the first line",
-                      interpreter);
+        return refuse(l, STATUS_NOT_FOUND,
+                      "its interpreter %s is missing; install it, or mend the first line", interpreter);
     snprintf(l->subject, sizeof l->subject, "%s: its interpreter %s", l->program->path, interpreter);
     int status = look_at(l, interpreter);
     if (status == 0 && strcmp(base_name(interpreter), "env") == 0) status = look_at_env(l, rest);
@@ -343,10 +358,12 @@ static char *search_path(const char *name, int *error)
 static int cannot_execute(const char *name, int error)
 {
     if (error == ENOENT && !strchr(name, '/'))
-        complain("%s: no such program in PATH%s", name, strcmp(name, "run") == 0 ? "; to run one: preclose [OPTION]... -- PROGRAM" : "");
+        complain("%s: no such program in PATH%s", name,
+                 strcmp(name, "run") == 0 ? "; to run one: preclose [OPTION]... -- PROGRAM" : "");
     else
         complain("%s: %s", name,
-                 error == EACCES ? "may not be executed (chmod +x, or a file system mounted noexec)" : strerror(error));
+                 error == EACCES ? "may not be executed (chmod +x, or a file system mounted noexec)"
+                                 : strerror(error));
     return error == ENOENT || error == ENOTDIR ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
 }
 

@@ -25,7 +25,7 @@ struct report {
     struct lines_count count;
     struct lines **logs;
     int n;
-    bool failed; // a log could not be read, or not to its end
+    bool failed;    // a log could not be read, or not to its end
     uint64_t total; // bytes of all logs, as far as it is known
     int64_t began_ms, told_ms;
     bool progress; // is shown now
@@ -82,7 +82,8 @@ static void show_progress(struct report *r)
     text_bytes(rate, took > 0 ? r->count.bytes * 1000 / (uint64_t)took : 0);
     if (r->total)
         fprintf(stderr, "\rreading: %3" PRIu64 " %% of %s, %s/s \033[K",
-                r->count.raw < r->total ? r->count.raw * 100 / r->total : 100, text_bytes(bytes, r->total), rate);
+                r->count.raw < r->total ? r->count.raw * 100 / r->total : 100, text_bytes(bytes, r->total),
+                rate);
     else
         fprintf(stderr, "\rreading: %s, %s/s \033[K", text_bytes(bytes, r->count.raw), rate);
     fflush(stderr);

@@ -27,7 +27,8 @@ static void out_frame(const struct view *v, struct json_out *o, struct slice fra
 }
 
 // "place": {"call", "name", "frames": [{"at", "functions": [{"function", "file", "line"}]}]}
-static void out_place(const struct view *v, struct json_out *o, const char *key, struct slice call, struct slice at)
+static void out_place(const struct view *v, struct json_out *o, const char *key, struct slice call,
+                      struct slice at)
 {
     out_open(o, key, '{');
     if (call.n) out_string(o, "call", call);
@@ -212,7 +213,8 @@ void report_json(const struct view *v, FILE *out, bool with_recent)
     for (enum class c = 0; c < CLASS_COUNT; c++) out_number(&o, class_name(c), (int64_t)v->totals[c]);
     out_close(&o, '}');
     out_open(&o, "classes_counted", '{');
-    for (enum class c = 0; c < CLASS_COUNT; c++) out_number(&o, class_name(c), (int64_t)(v->totals[c] + v->unwritten[c]));
+    for (enum class c = 0; c < CLASS_COUNT; c++)
+        out_number(&o, class_name(c), (int64_t)(v->totals[c] + v->unwritten[c]));
     out_close(&o, '}');
     out_number(&o, "lines", (int64_t)v->count->lines);
     out_number(&o, "finding_lines", (int64_t)t->findings);

@@ -239,8 +239,8 @@ static void put_leaks(const struct view *v, FILE *out)
     putc('\n', out);
 }
 
-// The groups of one event, which stand side by side from the i-th on: the first of them, and how many there are more.
-// Returns the index behind them.
+// The groups of one event, which stand side by side from the i-th on: the first of them, and how many there
+// are more. Returns the index behind them.
 static size_t put_event(const struct view *v, FILE *out, size_t i)
 {
     const char *event = v->groups[i]->event;
@@ -267,8 +267,14 @@ static size_t put_event(const struct view *v, FILE *out, size_t i)
 static void put_class(const struct view *v, FILE *out, enum class class)
 {
     char count[NUMBER_MAX];
+    struct part p;
     if (!v->totals[class] && !(class == CLASS_LEAK && v->tally->leaks)) return;
-    fprintf(out, "%s: %s finding%s; %s\n\n", class_name(class), text_count(count, v->totals[class]), plural(v->totals[class]), class_title(class));
+    part_begin(&p);
+    fprintf(part_next(&p), "%s: %s finding%s", class_name(class), text_count(count, v->totals[class]),
+            plural(v->totals[class]));
+    fputs(class_title(class), part_next(&p));
+    part_end(&p, out, 0, 0, v->width);
+    putc('\n', out);
     for (size_t i = 0; i < v->n;) {
         if (v->groups[i]->class == class)
             i = put_event(v, out, i);
@@ -346,7 +352,8 @@ static void put_head(const struct view *v, FILE *out)
     for (enum class c = 0; c < CLASS_COUNT; c++) {
         if (!v->totals[c] && !v->unwritten[c]) continue;
         fprintf(out, "%s%s %s", first ? "" : ", ", class_name(c), text_count(text, v->totals[c]));
-        if (v->unwritten[c]) fprintf(out, " (of %s counted)", text_count(text, v->totals[c] + v->unwritten[c]));
+        if (v->unwritten[c])
+            fprintf(out, " (of %s counted)", text_count(text, v->totals[c] + v->unwritten[c]));
         first = false;
     }
     fputs(first ? "" : "\n\n", out);
@@ -358,5 +365,6 @@ void report_text(const struct view *v, FILE *out)
     for (enum class c = 0; c < CLASS_COUNT; c++) put_class(v, out, c);
     put_unwritten(v, out);
     put_lines(v, out);
-    if (v->symbols && v->tally->last_us != LOG_UNKNOWN) symbols_doubts(v->symbols, v->tally->last_us, tell_doubt, out);
+    if (v->symbols && v->tally->last_us != LOG_UNKNOWN)
+        symbols_doubts(v->symbols, v->tally->last_us, tell_doubt, out);
 }

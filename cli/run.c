@@ -81,7 +81,8 @@ static bool set_log(const char *path)
     char cwd[PATH_MAX], *absolute;
     if (path[0] == '/') return is_writable(path) && set(flag_named("log"), path);
     if (!getcwd(cwd, sizeof cwd)) {
-        complain("cannot tell which directory %s is in: %s; name it by an absolute path", path, strerror(errno));
+        complain("cannot tell which directory %s is in: %s; name it by an absolute path", path,
+                 strerror(errno));
         return false;
     }
     if (asprintf(&absolute, "%s/%s", cwd, path) < 0) return false;
@@ -126,9 +127,11 @@ static bool find_library(char path[PATH_MAX])
         snprintf(candidate, sizeof candidate, "%s%s", self, beside[i]);
         if (access(candidate, R_OK) == 0 && realpath(candidate, path)) return true;
     }
-    if (access(PRECLOSE_LIBDIR "/" LIBRARY, R_OK) == 0 && realpath(PRECLOSE_LIBDIR "/" LIBRARY, path)) return true;
+    if (access(PRECLOSE_LIBDIR "/" LIBRARY, R_OK) == 0 && realpath(PRECLOSE_LIBDIR "/" LIBRARY, path))
+        return true;
     complain("cannot find " LIBRARY " beside this command (%s), in ../lib or in " PRECLOSE_LIBDIR
-             "; install it there", slash ? self : "unknown");
+             "; install it there",
+             slash ? self : "unknown");
     return false;
 }
 
@@ -149,7 +152,8 @@ static bool preload(const char *path)
     const char *before = getenv("LD_PRELOAD");
     char *list;
     if (strpbrk(path, ": $")) {
-        complain("%s has a space, a colon or a dollar in its path, which LD_PRELOAD can't hold; move it", path);
+        complain("%s has a space, a colon or a dollar in its path, which LD_PRELOAD can't hold; move it",
+                 path);
         return false;
     }
     if (before && is_preloaded(before, path)) return true;
@@ -165,7 +169,8 @@ static bool let_asan_be(void)
     const char *before = getenv("ASAN_OPTIONS");
     char *options;
     if (before && strstr(before, "verify_asan_link_order")) return true;
-    if (asprintf(&options, "%s%sverify_asan_link_order=0", before ? before : "", before && *before ? ":" : "") < 0)
+    if (asprintf(&options, "%s%sverify_asan_link_order=0", before ? before : "",
+                 before && *before ? ":" : "") < 0)
         return false;
     const bool ok = setenv("ASAN_OPTIONS", options, 1) == 0;
     free(options);
@@ -196,7 +201,8 @@ int command_run(int argc, char **argv)
     if (!find_library(library) || !preload(library)) return STATUS_RUN_FAILED;
     if (program.has_asan && !let_asan_be()) return STATUS_RUN_FAILED;
     if (program.is_go && !run.quiet)
-        complain("%s is a Go program: Go makes its system calls itself, so only sockets of its C libraries are seen",
+        complain("%s is a Go program: Go makes its system calls itself, so only sockets of its C libraries "
+                 "are seen",
                  program.path);
     return become(&program, argv + first);
 }

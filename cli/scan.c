@@ -24,8 +24,10 @@ static bool take_states(struct scan *s, const char *argument)
         snprintf(name, sizeof name, "%.*s", (int)(one.n < sizeof name ? one.n : sizeof name - 1), one.at);
         const uint32_t bit = strcmp(name, "all") == 0 ? ALL_STATES : diag_state_bit(name);
         if (!bit) {
-            complain("--state=%s: takes established, syn-sent, fin-wait-1, fin-wait-2, close-wait, last-ack, closing, "
-                     "listen or all, several with ','", argument);
+            complain("--state=%s: takes established, syn-sent, fin-wait-1, fin-wait-2, close-wait, last-ack, "
+                     "closing, "
+                     "listen or all, several with ','",
+                     argument);
             return false;
         }
         s->states |= bit;
@@ -75,7 +77,8 @@ static bool is_asked_for(const struct scan *s, pid_t pid)
 
 bool scan_wants(const struct scan *s, const struct entry *e)
 {
-    if (e->held == GHOST || e->held == LIKELY_GHOST || e->held == CLOSED || !(s->states >> e->s.state & 1)) return false;
+    if (e->held == GHOST || e->held == LIKELY_GHOST || e->held == CLOSED || !(s->states >> e->s.state & 1))
+        return false;
     if (s->older_ms && e->s.quiet_ms < s->older_ms) return false;
     if (!s->n) return true;
     for (size_t i = 0; i < e->holders; i++)
@@ -114,8 +117,8 @@ static int *read_pids(char **operands, int n)
 static bool is_plugin(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (strncmp(argv[i], "-w", 2) == 0 || strncmp(argv[i], "-c", 2) == 0 || strncmp(argv[i], "--w", 3) == 0 ||
-            strncmp(argv[i], "--c", 3) == 0)
+        if (strncmp(argv[i], "-w", 2) == 0 || strncmp(argv[i], "-c", 2) == 0 ||
+            strncmp(argv[i], "--w", 3) == 0 || strncmp(argv[i], "--c", 3) == 0)
             return true;
     return false;
 }
@@ -141,7 +144,8 @@ int command_scan(int argc, char **argv)
     s.n = argc - first;
     const int result = census_take(&s.census, false);
     if (result < 0) {
-        complain("the kernel does not tell of its sockets (sock_diag): %s; it needs CONFIG_INET_DIAG", strerror(-result));
+        complain("the kernel does not tell of its sockets (sock_diag): %s; it needs CONFIG_INET_DIAG",
+                 strerror(-result));
         return plugin ? PLUGIN_UNKNOWN : STATUS_FAILED;
     }
     const int status = show(&s);

@@ -5,12 +5,12 @@
 #include "census.h"
 
 struct scan {
-    uint32_t states;      // bits
-    const char *what;     // "in CLOSE_WAIT", or "in the states that were asked for"
+    uint32_t states;  // bits
+    const char *what; // "in CLOSE_WAIT", or "in the states that were asked for"
     int64_t older_ms;
     bool all, json;
-    int64_t warn, crit;   // -1: not asked for
-    const int *pids;      // only these
+    int64_t warn, crit; // -1: not asked for
+    const int *pids;    // only these
     int n;
     struct census census;
 };

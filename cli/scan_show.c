@@ -31,7 +31,8 @@ static struct owner *owner_of(struct owners *o, pid_t pid)
 {
     for (size_t i = 0; i < o->n; i++)
         if (o->owner[i].pid == pid) return &o->owner[i];
-    if (o->n == o->room) o->owner = need(reallocarray(o->owner, o->room = o->room ? 2 * o->room : 16, sizeof *o->owner));
+    if (o->n == o->room)
+        o->owner = need(reallocarray(o->owner, o->room = o->room ? 2 * o->room : 16, sizeof *o->owner));
     o->owner[o->n] = (struct owner){.pid = pid, .oldest_ms = -1};
     return &o->owner[o->n++];
 }
@@ -40,7 +41,8 @@ static void add_row(struct owner *owner, size_t row, const struct entry *e)
 {
     if (owner->rows && owner->row[owner->rows - 1] == row) return; // two descriptors of one process
     if (owner->rows == owner->room)
-        owner->row = need(reallocarray(owner->row, owner->room = owner->room ? 2 * owner->room : 16, sizeof *owner->row));
+        owner->row = need(
+            reallocarray(owner->row, owner->room = owner->room ? 2 * owner->room : 16, sizeof *owner->row));
     owner->row[owner->rows++] = row;
     owner->waiting += e->held == NOT_ACCEPTED;
     owner->unread += diag_unread(&e->s);
@@ -56,7 +58,8 @@ static int by_rows(const void *a, const void *b)
 }
 
 // Has an owner that is shown earlier all of these too?
-static const struct owner *shown_before(const struct census *c, const struct owners *o, const struct owner *last)
+static const struct owner *shown_before(const struct census *c, const struct owners *o,
+                                        const struct owner *last)
 {
     for (const struct owner *before = o->owner; before < last; before++) {
         size_t shared = 0;
@@ -123,7 +126,8 @@ static void fill_row(const struct scan *s, const struct entry *e, pid_t pid, row
     snprintf(cell[1], CELL_MAX, "%s", diag_state(e->s.state));
     snprintf(cell[2], CELL_MAX, "%s", diag_address(address, &e->s, false));
     snprintf(cell[3], CELL_MAX, "%s", e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
-    snprintf(cell[4], CELL_MAX, "%s", e->s.quiet_ms < 0 || e->s.state == LISTEN ? "-" : text_ms(text, e->s.quiet_ms));
+    snprintf(cell[4], CELL_MAX, "%s",
+             e->s.quiet_ms < 0 || e->s.state == LISTEN ? "-" : text_ms(text, e->s.quiet_ms));
     const uint32_t unread = diag_unread(&e->s);
     for (size_t i = 0; i < e->holders; i++) others += s->census.holder[e->first + i].pid != pid;
     char *note = cell[5];
@@ -137,8 +141,8 @@ static void fill_row(const struct scan *s, const struct entry *e, pid_t pid, row
     else if (e->s.state == CLOSE_WAIT)
         snprintf(note, CELL_MAX, e->s.queued ? "its end was not read" : "all was read");
     if (others && e->held == HELD)
-        snprintf(note + strlen(note), CELL_MAX - strlen(note), "%sheld by %zu other process%s too", *note ? ", " : "",
-                 others, others == 1 ? "" : "es");
+        snprintf(note + strlen(note), CELL_MAX - strlen(note), "%sheld by %zu other process%s too",
+                 *note ? ", " : "", others, others == 1 ? "" : "es");
 }
 
 // Rows with columns as wide as they need.
@@ -192,7 +196,8 @@ static void put_owner(const struct scan *s, const struct owners *all, struct own
     else if (o->waiting)
         printf(", of which %s not been accepted", text_count(text, o->waiting));
     if (o->oldest_ms > 0 && s->states == diag_state_bit("close-wait"))
-        printf(", %s %s", o->rows == 1 ? "for at least" : "the oldest for at least", text_ms(text, o->oldest_ms));
+        printf(", %s %s", o->rows == 1 ? "for at least" : "the oldest for at least",
+               text_ms(text, o->oldest_ms));
     if (o->unread) printf(", %s unread", text_bytes(text, o->unread));
     if (same) printf("; all of them held by pid %d too, and shown there\n\n", same->pid);
     if (same) return;
@@ -209,8 +214,8 @@ static void put_orphan(const struct orphan_call *o)
     proc_comm(o->pid, comm);
     fputs("        ", stdout);
     put_safe(stdout, slice_of(comm));
-    printf(", pid %d: thread %d is in %s on descriptor %d, which is %s\n", o->pid, o->tid, o->call.name, o->call.fd,
-           o->closed ? "closed" : "something else now");
+    printf(", pid %d: thread %d is in %s on descriptor %d, which is %s\n", o->pid, o->tid, o->call.name,
+           o->call.fd, o->closed ? "closed" : "something else now");
 }
 
 static void put_ghost(const struct census *c, const struct entry *e)
@@ -241,10 +246,11 @@ static void put_ghosts(const struct census *c, enum held held, const char *title
 
 static void put_limits(const struct census *c)
 {
-    if (c->interrupted) printf("The kernel's table changed while it was read: a connection may be missing or there twice.\n");
+    if (c->interrupted)
+        printf("The kernel's table changed while it was read: a connection may be missing or there twice.\n");
     if (c->nets_unseen)
-        printf("%u other network namespace%s could not be looked into%s.\n", c->nets_unseen, plural(c->nets_unseen),
-               geteuid() ? "; run it as root" : "");
+        printf("%u other network namespace%s could not be looked into%s.\n", c->nets_unseen,
+               plural(c->nets_unseen), geteuid() ? "; run it as root" : "");
     if (c->sees_all) return;
     if (geteuid())
         printf("The descriptors of other users' processes can't be read; run it as root to see all.\n");
@@ -259,16 +265,18 @@ void scan_text(const struct scan *s)
     struct owners o = owners_of(s);
     char text[NUMBER_MAX];
     const size_t n = scan_count(s);
-    printf("%s TCP %s%s %s", n ? text_count(text, n) : "no", s->states >> LISTEN & 1 ? "socket" : "connection", plural(n),
-           s->what);
+    printf("%s TCP %s%s %s", n ? text_count(text, n) : "no",
+           s->states >> LISTEN & 1 ? "socket" : "connection", plural(n), s->what);
     if (s->older_ms) printf(" for at least %s", text_ms(text, s->older_ms));
     printf("\n\n");
     for (size_t i = 0; i < o.n; i++) put_owner(s, &o, &o.owner[i]);
     put_ghosts(&s->census, GHOST,
-               "No descriptor of any process is one of these: closed while a thread was in a call on them, or kept by the\n"
+               "No descriptor of any process is one of these: closed while a thread was in a call on them, "
+               "or kept by the\n"
                "kernel or by a message that no one has read:");
     put_ghosts(&s->census, LIKELY_GHOST,
-               "No descriptor that can be read is one of these, and a thread is in a call that fits: most likely closed\n"
+               "No descriptor that can be read is one of these, and a thread is in a call that fits: most "
+               "likely closed\n"
                "while it was in that call:");
     put_limits(&s->census);
 }
@@ -311,8 +319,9 @@ static void json_candidates(const struct scan *s, struct json_out *o, const stru
 
 static void json_socket(const struct scan *s, struct json_out *o, const struct entry *e)
 {
-    static const char *const held[] = {
-        [HELD] = "held", [NOT_ACCEPTED] = "not-accepted", [GHOST] = "ghost", [LIKELY_GHOST] = "likely-ghost", [HIDDEN] = "unknown", [CLOSED] = "closed"};
+    static const char *const held[] = {[HELD] = "held",      [NOT_ACCEPTED] = "not-accepted",
+                                       [GHOST] = "ghost",    [LIKELY_GHOST] = "likely-ghost",
+                                       [HIDDEN] = "unknown", [CLOSED] = "closed"};
     char address[DIAG_ADDRESS_MAX];
     out_open(o, NULL, '{');
     out_string(o, "held", slice_of(held[e->held]));

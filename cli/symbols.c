@@ -145,7 +145,8 @@ static void call_site(Dwarf_Die *unit, Dwarf_Die *die, const char **file, int *l
         *line = (int)number;
 }
 
-static void add_symbol(const struct symbols *s, struct place_symbols *p, const char *function, const char *file, int line)
+static void add_symbol(const struct symbols *s, struct place_symbols *p, const char *function,
+                       const char *file, int line)
 {
     if (p->n == SYMBOLS_MAX) return;
     p->symbol[p->n].function = readable(s, function);
@@ -155,12 +156,13 @@ static void add_symbol(const struct symbols *s, struct place_symbols *p, const c
 }
 
 // The functions around an address, by its unit's debug information; the innermost stands at file and line.
-static void add_scopes(const struct symbols *s, Dwarf_Die *unit, Dwarf_Addr address, const char *file, int line,
-                       struct place_symbols *p)
+static void add_scopes(const struct symbols *s, Dwarf_Die *unit, Dwarf_Addr address, const char *file,
+                       int line, struct place_symbols *p)
 {
     Dwarf_Die *at = NULL, *scopes = NULL;
     int n = dwarf_getscopes(unit, address, &at);
-    // Around an inlined function dwarf_getscopes gives where it was written; dwarf_getscopes_die, where it is.
+    // Around an inlined function dwarf_getscopes gives where it was written; dwarf_getscopes_die, where it
+    // is.
     if (n > 0) n = dwarf_getscopes_die(&at[0], &scopes);
     for (int i = 0; i < n; i++) {
         const int tag = dwarf_tag(&scopes[i]);
@@ -173,7 +175,8 @@ static void add_scopes(const struct symbols *s, Dwarf_Die *unit, Dwarf_Addr addr
     free(at);
 }
 
-// The name in the symbol table, where the symbol covers the address: the nearest one could be another function.
+// The name in the symbol table, where the symbol covers the address: the nearest one could be another
+// function.
 static const char *table_name(Dwfl_Module *module, Dwarf_Addr address)
 {
     GElf_Off offset;
@@ -254,7 +257,8 @@ void symbols_doubts(const struct symbols *s, int64_t last_us,
         else if (m->changed_us > last_us)
             tell(context, m->path, "was changed after the log was written: lines may be off");
         else if (!m->has_lines)
-            tell(context, m->path, "has no debug information for these places (build it with -g, install its -dbgsym or "
-                                   "-debuginfo package, or set DEBUGINFOD_URLS)");
+            tell(context, m->path,
+                 "has no debug information for these places (build it with -g, install its -dbgsym or "
+                 "-debuginfo package, or set DEBUGINFOD_URLS)");
     }
 }

@@ -1,5 +1,6 @@
-// "module+0xoffset" → function, file and line, by elfutils' libdwfl: from the module's own debug information, from
-// separate debug files (build-id, .gnu_debuglink), or from debuginfod if the user has DEBUGINFOD_URLS set.
+// "module+0xoffset" → function, file and line, by elfutils' libdwfl: from the module's own debug information,
+// from separate debug files (build-id, .gnu_debuglink), or from debuginfod if the user has DEBUGINFOD_URLS
+// set.
 #ifndef PRECLOSE_CLI_SYMBOLS_H
 #define PRECLOSE_CLI_SYMBOLS_H
 
@@ -9,8 +10,8 @@
 
 #include "text.h"
 
-// A function at a place. Where the compiler has put functions into each other, a place has several: the innermost
-// first, each called at the line of the next.
+// A function at a place. Where the compiler has put functions into each other, a place has several: the
+// innermost first, each called at the line of the next.
 struct symbol {
     char *function; // NULL: unknown
     char *file;     // as the compiler was told, with its directory; NULL: unknown
@@ -20,7 +21,7 @@ struct symbol {
 enum { SYMBOLS_MAX = 8 };
 
 struct place_symbols {
-    const char *module;  // path; NULL if the place is in none
+    const char *module; // path; NULL if the place is in none
     uint64_t offset;
     unsigned n; // of symbol; 0: nothing is known
     struct symbol symbol[SYMBOLS_MAX];

@@ -67,10 +67,7 @@ static struct sort sort_of(struct slice event)
     return (struct sort){NULL, CLASS_OTHER, PLACE_CLOSED};
 }
 
-enum class class_of(const char *event)
-{
-    return sort_of(slice_of(event)).class;
-}
+enum class class_of(const char *event) { return sort_of(slice_of(event)).class; }
 
 // Every close is counted, and only told if it was asked for: that is no finding.
 uint64_t event_unwritten(const struct event_count *e)
@@ -151,7 +148,8 @@ static enum place place_of(const struct finding *f, enum place wanted)
     return wanted;
 }
 
-static struct group *group_new(const struct finding *f, const struct sort *sort, enum place place, struct slice key)
+static struct group *group_new(const struct finding *f, const struct sort *sort, enum place place,
+                               struct slice key)
 {
     struct group *g = need(calloc(1, sizeof *g));
     g->key = need(malloc(key.n + 1));
@@ -210,7 +208,8 @@ static struct slice host_of(struct slice address)
 
 static bool is_system(struct slice frame)
 {
-    static const char *const directories[] = {"/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"};
+    static const char *const directories[] = {"/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/",
+                                              "/usr/libexec/"};
     for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++)
         if (slice_begins(frame, directories[i])) return true;
     return false;

@@ -20,8 +20,8 @@ enum class {
 
 enum { LEVEL_OF_WARNING, LEVEL_OF_NOTICE, LEVEL_OF_INFO };
 
-// The names that something has had, and how often each. The first NAMES_MAX that come are told apart; further ones are
-// counted together.
+// The names that something has had, and how often each. The first NAMES_MAX that come are told apart; further
+// ones are counted together.
 enum { NAMES_MAX = 32 };
 
 struct name {
@@ -38,12 +38,12 @@ struct names {
 struct group {
     char *key; // event, call and frames: what it is found by
     char *event, *call;
-    char *at;           // frames, each on a line of its own; "" if unknown
-    enum place place;   // which place of the finding that is
+    char *at;         // frames, each on a line of its own; "" if unknown
+    enum place place; // which place of the finding that is
     enum class class;
-    int level;          // the most severe
-    uint64_t told;      // findings in the log
-    uint64_t held;      // further ones that PRECLOSE_RATE held back, as later lines say
+    int level;     // the most severe
+    uint64_t told; // findings in the log
+    uint64_t held; // further ones that PRECLOSE_RATE held back, as later lines say
     int64_t first_us, last_us;
     struct {
         uint64_t n; // findings that have it
@@ -69,7 +69,7 @@ struct event_count {
 struct leak {
     char *key; // call and frame
     char *call, *at;
-    uint64_t summaries, growing; // how many say so
+    uint64_t summaries, growing;  // how many say so
     int64_t now, most, oldest_ms; // in all, in one process, in one process
     UT_hash_handle hh;
 };
@@ -113,8 +113,8 @@ void tally_line(void *tally, const char *line, size_t n);
 // malloc; *n how many.
 struct group **tally_sorted(const struct tally *t, size_t *n);
 
-// The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory of the
-// system's libraries; else the first.
+// The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory
+// of the system's libraries; else the first.
 struct slice frames_main(struct slice at);
 
 // The names, the most frequent first. malloc; n of them.
@@ -123,7 +123,8 @@ struct name *names_sorted(const struct names *names);
 // How often it was found: told or held back.
 uint64_t group_total(const struct group *g);
 
-// How many findings of an event programs have counted in their summaries beyond those that were told or held back.
+// How many findings of an event programs have counted in their summaries beyond those that were told or held
+// back.
 uint64_t event_unwritten(const struct event_count *e);
 
 // Which class an event belongs to.

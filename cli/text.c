@@ -67,7 +67,8 @@ bool slice_number(struct slice s, int64_t *number)
     return true;
 }
 
-// Writes s by the library's own rules for strings (line.h), without quotes, in pieces that end where a character does.
+// Writes s by the library's own rules for strings (line.h), without quotes, in pieces that end where a
+// character does.
 static void put_escaped(FILE *out, struct slice s)
 {
     enum { PIECE = 512, WORST = 6 * PIECE + 2 };
@@ -207,8 +208,8 @@ const char *text_time(char out[NUMBER_MAX], int64_t us)
     const time_t second = (time_t)(us / 1000000);
     struct tm tm;
     if (!gmtime_r(&second, &tm)) tm = (struct tm){0};
-    snprintf(out, NUMBER_MAX, "%04d-%02d-%02d %02d:%02d:%02d", tm.tm_year % 10000 + 1900, tm.tm_mon + 1, tm.tm_mday,
-             tm.tm_hour, tm.tm_min, tm.tm_sec);
+    snprintf(out, NUMBER_MAX, "%04d-%02d-%02d %02d:%02d:%02d", tm.tm_year % 10000 + 1900, tm.tm_mon + 1,
+             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
     return out;
 }
 

@@ -8,7 +8,8 @@
 
 const char *place_name(enum place place)
 {
-    static const char *const names[] = {[PLACE_OPENED] = "opened", [PLACE_CLOSED] = "closed", [PLACE_USED] = "used"};
+    static const char *const names[] = {
+        [PLACE_OPENED] = "opened", [PLACE_CLOSED] = "closed", [PLACE_USED] = "used"};
     return names[place];
 }
 
@@ -102,8 +103,10 @@ void view_put_place(const struct view *v, FILE *out, const char *call, const cha
     view_put_frame(v, out, frame, NULL);
 }
 
-// Writes text with every "module+0xoffset" of the frames (in a sentence a module goes by its file name) named.
-static void put_named(const struct view *v, FILE *out, struct slice text, const struct slice *frame, unsigned n)
+// Writes text with every "module+0xoffset" of the frames (in a sentence a module goes by its file name)
+// named.
+static void put_named(const struct view *v, FILE *out, struct slice text, const struct slice *frame,
+                      unsigned n)
 {
     while (text.n) {
         unsigned i = 0;

@@ -24,15 +24,15 @@ struct view {
 void view_start(struct view *v);
 void view_end(struct view *v);
 
-// Writes where a frame is: "handle (server.c:120)", or "server+0x11d2" if no more is known. separator: also the
-// functions that this one is inlined in, each behind it; NULL: not.
+// Writes where a frame is: "handle (server.c:120)", or "server+0x11d2" if no more is known. separator: also
+// the functions that this one is inlined in, each behind it; NULL: not.
 void view_put_frame(const struct view *v, FILE *out, struct slice frame, const char *separator);
 
 // Writes a call and where it was made: "accept4 in handle (server.c:120)".
 void view_put_place(const struct view *v, FILE *out, const char *call, const char *at);
 
-// Another place of a group's findings (names others): which it is, the call, and the frame that tells most, in memory
-// of the name.
+// Another place of a group's findings (names others): which it is, the call, and the frame that tells most,
+// in memory of the name.
 struct view_other {
     enum place place;
     struct slice call, at;

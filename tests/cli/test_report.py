@@ -1,6 +1,7 @@
 """preclose report: what it says of logs, of any kind and in any state."""
 
 import collections
+import fcntl
 import gzip
 import json
 import os
@@ -9,7 +10,9 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import lib
@@ -524,3 +527,64 @@ def follow(how):
     found = follower.until(30)
     equal((found['findings'], found['broken_lines']), (30, 0), 'findings')
     follower.end()
+
+
+# On a terminal.
+
+def on_terminal(arguments, until, stdout=True):
+    """Runs the command with a terminal of 80 columns as stderr (and stdout), until it has written that or has ended. Returns what it
+    wrote there."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    process = subprocess.Popen([os.path.join(os.path.dirname(lib.LIB), 'preclose'), *arguments], stderr=theirs,
+                               stdout=theirs if stdout else subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    seen, end = b'', time.monotonic() + 60
+    while until not in seen and time.monotonic() < end:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+    if process.poll() is None and until in seen:
+        process.kill()
+    process.wait()
+    os.close(ours)
+    return seen
+
+
+@test('report/terminal/progress', deadline=90)
+def progress():
+    data = logs.as_json(logs.make(20000))
+    with open(path('large'), 'wb') as file:
+        for _ in range(30):
+            file.write(data)
+    # A processor time of 1 s would be far more than this takes; a first look after 100 ms is all it needs.
+    seen = on_terminal(['report', '--no-symbols', path('large'), path('large'), path('large')], b'nothing ends this', stdout=False)
+    check(re.search(rb'\rreading: +\d+ % of [\d.]+ [MG]B, [\d.]+ [kMG]B/s', seen), seen[-300:])
+    check(seen.endswith(b'\r\x1b[K'), f'the line of progress is left: {seen[-80:]!r}')
+    small = on_terminal(['report', write('small', logs.as_json(logs.make(3)))], b'nothing ends this', stdout=False)
+    equal(small, b'', 'progress of what takes no time')
+
+
+@test('report/terminal/width')
+def width():
+    seen = on_terminal(['report', '--no-symbols', write('log', logs.as_json(logs.make(200)))], b'nothing ends this')
+    lines = [line for line in seen.decode().split('\r\n') if ' ' in line.strip()]
+    check(lines and max(len(line) for line in lines) <= 80, f'a line of {max(map(len, lines))} columns')
+
+
+@test('report/terminal/follow')
+def follow_terminal():
+    seen = on_terminal(['report', '--follow', '--no-symbols', write('log', logs.as_json(logs.make(20)))], b'in 20 lines')
+    check(seen.startswith(b'\x1b[H\x1b[2J'), f'the screen is not cleared first: {seen[:40]!r}')
+
+
+@test('report/no-log-on-a-terminal')
+def no_log():
+    """Without a log and with a terminal as standard input it says what it wants, and does not wait."""
+    ours, theirs = os.openpty()
+    done = subprocess.run([os.path.join(os.path.dirname(lib.LIB), 'preclose'), 'report'], stdin=theirs, capture_output=True, timeout=20,
+                          check=False)
+    os.close(ours)
+    os.close(theirs)
+    equal((done.returncode, b'which log' in done.stderr), (2, True), 'status, and what it says')

@@ -174,6 +174,22 @@ def acts():
         check('blocked-threads' in log.read(), 'no finding')
 
 
+@test('run/program-named-as-a-command')
+def named_as_command():
+    script('scan', '#!/bin/sh\necho $PRECLOSE_RATE\n')
+    env = {'PATH': lib.SCRATCH + ':' + os.environ['PATH']}
+    equal(preclose('--rate=3', '--', 'scan', env=env).out, '3\n', 'behind --')
+    equal(preclose('--rate=3', 'scan', env=env).out, '3\n', 'behind an option')
+
+
+@test('run/help')
+def help_texts():
+    for command in ([], ['report'], ['scan'], ['free']):
+        text = preclose(*command, '--help').out
+        check(text.startswith('usage: preclose') and max(map(len, text.splitlines())) <= 100, f'{command}: {text}')
+        check(preclose(*command, '--version').out.startswith('preclose '), 'version')
+
+
 # What is refused, and what is not.
 
 @test('run/refuse/{what}', what=['missing', 'in-path', 'directory', 'mode', 'empty', 'binary', 'device', 'truncated'])

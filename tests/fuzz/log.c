@@ -25,14 +25,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const enum log_line is = log_read(&memory, line, size, &found);
     if (is == LOG_FINDING) {
-        const struct slice all[] = {found.comm, found.level, found.event, found.type, found.state, found.local, found.peer, found.action,
-                                    found.reason, found.text};
+        const struct slice all[] = {found.comm,  found.level, found.event,  found.type,   found.state,
+                                    found.local, found.peer,  found.action, found.reason, found.text};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) within(all[i], line, size);
         for (unsigned p = 0; p < PLACE_COUNT; p++) {
             within(found.place[p].call, line, size);
             within(found.place[p].at, line, size);
         }
-        for (unsigned i = 0; i < found.threads && i < THREADS_READ; i++) within(found.thread[i].name, line, size);
+        for (unsigned i = 0; i < found.threads && i < THREADS_READ; i++)
+            within(found.thread[i].name, line, size);
         for (unsigned i = 0; i < found.leaks; i++) within(found.leak[i].at, line, size);
         if (!found.event.n) wrong("a finding without an event");
     }

@@ -21,23 +21,66 @@ static const struct {
     const char *text;
     bool good;
 } texts[] = {
-    {"{}", true}, {"[]", true}, {"{\"a\":1}", true}, {"[1,2]", true}, {"[ 1 , [ ] , { } ]", true},
-    {"{\"a\":{\"b\":[{\"c\":null}]}}", true}, {"[0,-0,1.5,1e5,1E+5,1e-5,-12.0]", true}, {"[true,false,null]", true},
-    {"[\"\",\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"]", true}, {"[\"12345678901234567890\"]", true}, {"{\"a\":1} ", true},
-    {"", false}, {"1", false}, {"\"a\"", false}, {"{", false}, {"[", false}, {"[1", false}, {"[1,", false}, {"[1,]", false},
-    {"[,1]", false}, {"[1 2]", false}, {"[1]]", false}, {"[1] x", false}, {"{\"a\"}", false}, {"{\"a\":}", false},
-    {"{\"a\":1,}", false}, {"{a:1}", false}, {"{1:1}", false}, {"{\"a\" 1}", false}, {"[}", false}, {"{]", false},
-    {"[01]", false}, {"[1.]", false}, {"[.5]", false}, {"[+1]", false}, {"[-]", false}, {"[1e]", false}, {"[1e+]", false},
-    {"[tru]", false}, {"[nulll]", false}, {"[True]", false}, {"[\"a]", false}, {"[\"\\x\"]", false}, {"[\"\\u12\"]", false},
-    {"[\"\\u123g\"]", false}, {"[\"\\\"]", false}, {"[\"\t\"]", false}, {"[\"12345678\n\"]", false}, {"[\"1234567\x1f\"]", false},
-    {"[\"12345678\x1f\"]", false}, {"['a']", false}, {"[\"a\"\"b\"]", false},
+    {"{}", true},
+    {"[]", true},
+    {"{\"a\":1}", true},
+    {"[1,2]", true},
+    {"[ 1 , [ ] , { } ]", true},
+    {"{\"a\":{\"b\":[{\"c\":null}]}}", true},
+    {"[0,-0,1.5,1e5,1E+5,1e-5,-12.0]", true},
+    {"[true,false,null]", true},
+    {"[\"\",\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"]", true},
+    {"[\"12345678901234567890\"]", true},
+    {"{\"a\":1} ", true},
+    {"", false},
+    {"1", false},
+    {"\"a\"", false},
+    {"{", false},
+    {"[", false},
+    {"[1", false},
+    {"[1,", false},
+    {"[1,]", false},
+    {"[,1]", false},
+    {"[1 2]", false},
+    {"[1]]", false},
+    {"[1] x", false},
+    {"{\"a\"}", false},
+    {"{\"a\":}", false},
+    {"{\"a\":1,}", false},
+    {"{a:1}", false},
+    {"{1:1}", false},
+    {"{\"a\" 1}", false},
+    {"[}", false},
+    {"{]", false},
+    {"[01]", false},
+    {"[1.]", false},
+    {"[.5]", false},
+    {"[+1]", false},
+    {"[-]", false},
+    {"[1e]", false},
+    {"[1e+]", false},
+    {"[tru]", false},
+    {"[nulll]", false},
+    {"[True]", false},
+    {"[\"a]", false},
+    {"[\"\\x\"]", false},
+    {"[\"\\u12\"]", false},
+    {"[\"\\u123g\"]", false},
+    {"[\"\\\"]", false},
+    {"[\"\t\"]", false},
+    {"[\"12345678\n\"]", false},
+    {"[\"1234567\x1f\"]", false},
+    {"[\"12345678\x1f\"]", false},
+    {"['a']", false},
+    {"[\"a\"\"b\"]", false},
 };
 
 static void test_texts(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (walk(slice_of(texts[i].text)) != texts[i].good) fail_msg("%s is %s", texts[i].text, texts[i].good ? "good" : "bad");
+        if (walk(slice_of(texts[i].text)) != texts[i].good)
+            fail_msg("%s is %s", texts[i].text, texts[i].good ? "good" : "bad");
 }
 
 // The reader stays within the bytes it is given, wherever they end: copies of exact size, for the sanitizer.
@@ -63,7 +106,8 @@ static void test_depth(void **state)
         memset(text + depth, ']', (size_t)depth);
         struct json j = json_open((struct slice){text, 2 * (size_t)depth});
         struct json_value v;
-        while (json_element(&j, &v)) {}
+        while (json_element(&j, &v)) {
+        }
         assert_int_equal(j.bad, depth > 65);
     }
 }
@@ -72,10 +116,22 @@ static const struct {
     const char *written, *meant;
     size_t n;
 } strings[] = {
-    {"", "", 0}, {"abc", "abc", 3}, {"\\n\\t\\b\\f\\r\\/\\\\\\\"", "\n\t\b\f\r/\\\"", 8}, {"\\u0041", "A", 1},
-    {"\\u00e9", "\xc3\xa9", 2}, {"\\u20AC", "\xe2\x82\xac", 3}, {"\\ud83d\\ude00", "\xf0\x9f\x98\x80", 4}, {"\\u0000", "\0", 1},
-    {"\\ud83d", "\xef\xbf\xbd", 3}, {"\\ud83dx", "\xef\xbf\xbdx", 4}, {"\\ude00", "\xef\xbf\xbd", 3},
-    {"\\ud83d\\u0041", "\xef\xbf\xbd" "A", 4}, {"\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80", 7},
+    {"", "", 0},
+    {"abc", "abc", 3},
+    {"\\n\\t\\b\\f\\r\\/\\\\\\\"", "\n\t\b\f\r/\\\"", 8},
+    {"\\u0041", "A", 1},
+    {"\\u00e9", "\xc3\xa9", 2},
+    {"\\u20AC", "\xe2\x82\xac", 3},
+    {"\\ud83d\\ude00", "\xf0\x9f\x98\x80", 4},
+    {"\\u0000", "\0", 1},
+    {"\\ud83d", "\xef\xbf\xbd", 3},
+    {"\\ud83dx", "\xef\xbf\xbdx", 4},
+    {"\\ude00", "\xef\xbf\xbd", 3},
+    {"\\ud83d\\u0041",
+     "\xef\xbf\xbd"
+     "A",
+     4},
+    {"\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80", 7},
 };
 
 static void test_unescape(void **state)

@@ -18,23 +18,26 @@ static void assert_slice(struct slice s, const char *text)
     if (!slice_is(s, text)) fail_msg("\"%.*s\" is not \"%s\"", (int)s.n, s.at, text);
 }
 
-#define JSON "{\"time\":\"2026-11-21T14:10:40.023362Z\",\"pid\":9674,\"comm\":\"victim\",\"level\":\"warning\"," \
-             "\"event\":\"blocked-threads\",\"fd\":5,\"cookie\":38892544,\"type\":\"tcp\",\"state\":\"established\"," \
-             "\"local\":\"127.0.0.1:58001\",\"peer\":\"[::1]:34884\",\"unread\":3,\"age_ms\":12,\"action\":\"none\"," \
-             "\"reason\":\"shared\",\"threads\":[{\"tid\":9675,\"name\":\"wait:recv\",\"call\":\"recvfrom\"}," \
-             "{\"tid\":9676,\"call\":\"accept\"}],\"opened\":{\"call\":\"accept\",\"tid\":1,\"thread\":\"victim\"," \
-             "\"at\":[\"/a b/x+0x53d3\",\"/a,b/y+0x1\"]},\"closed\":{\"call\":\"close\",\"at\":[\"/x+0x2\"]}," \
-             "\"text\":\"fd 5 \\\"closed\\\"; 17 more from here held back since the last line\"}"
-#define TEXT "preclose: warning: blocked-threads: fd 5 \"closed\"; 17 more from here held back since the last line " \
-             "time=2026-11-21T14:10:40.023362Z pid=9674 comm=victim fd=5 cookie=38892544 type=tcp state=established " \
-             "local=127.0.0.1:58001 peer=[::1]:34884 unread=3 age_ms=12 action=none reason=shared " \
-             "threads=9675:wait:recv:recvfrom,9676::accept opened.call=accept opened.tid=1 opened.thread=victim " \
-             "opened.at=\"/a b/x+0x53d3,/a,b/y+0x1\" closed.call=close closed.at=/x+0x2"
+#define JSON                                                                                                 \
+    "{\"time\":\"2026-11-21T14:10:40.023362Z\",\"pid\":9674,\"comm\":\"victim\",\"level\":\"warning\","      \
+    "\"event\":\"blocked-threads\",\"fd\":5,\"cookie\":38892544,\"type\":\"tcp\",\"state\":\"established\"," \
+    "\"local\":\"127.0.0.1:58001\",\"peer\":\"[::1]:34884\",\"unread\":3,\"age_ms\":12,\"action\":\"none\"," \
+    "\"reason\":\"shared\",\"threads\":[{\"tid\":9675,\"name\":\"wait:recv\",\"call\":\"recvfrom\"},"        \
+    "{\"tid\":9676,\"call\":\"accept\"}],\"opened\":{\"call\":\"accept\",\"tid\":1,\"thread\":\"victim\","   \
+    "\"at\":[\"/a b/x+0x53d3\",\"/a,b/y+0x1\"]},\"closed\":{\"call\":\"close\",\"at\":[\"/x+0x2\"]},"        \
+    "\"text\":\"fd 5 \\\"closed\\\"; 17 more from here held back since the last line\"}"
+#define TEXT                                                                                                 \
+    "preclose: warning: blocked-threads: fd 5 \"closed\"; 17 more from here held back since the last line "  \
+    "time=2026-11-21T14:10:40.023362Z pid=9674 comm=victim fd=5 cookie=38892544 type=tcp state=established " \
+    "local=127.0.0.1:58001 peer=[::1]:34884 unread=3 age_ms=12 action=none reason=shared "                   \
+    "threads=9675:wait:recv:recvfrom,9676::accept opened.call=accept opened.tid=1 opened.thread=victim "     \
+    "opened.at=\"/a b/x+0x53d3,/a,b/y+0x1\" closed.call=close closed.at=/x+0x2"
 
 static void test_formats(void **state)
 {
     (void)state;
-    static const char *const lines[] = {JSON, TEXT, "Nov 21 host x[1]: " JSON, "output" TEXT, "\t" JSON "\r", TEXT " \r"};
+    static const char *const lines[] = {JSON,          TEXT,           "Nov 21 host x[1]: " JSON,
+                                        "output" TEXT, "\t" JSON "\r", TEXT " \r"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         assert_int_equal(read_line(lines[i]), LOG_FINDING);
         assert_int_equal(f.time_us, INT64_C(1795270240023362));
@@ -67,10 +70,13 @@ static void test_summary(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "{\"time\":\"2026-11-21T14:10:40Z\",\"level\":\"notice\",\"event\":\"summary\",\"counts\":{\"close-wait\":3,\"close\":9},\"leaks\":"
-        "[{\"opened\":{\"call\":\"accept4\",\"at\":[\"/s r+0x1\"]},\"now\":3,\"most\":5,\"oldest_ms\":71000,\"trend\":\"growing\"},"
+        "{\"time\":\"2026-11-21T14:10:40Z\",\"level\":\"notice\",\"event\":\"summary\",\"counts\":{\"close-"
+        "wait\":3,\"close\":9},\"leaks\":"
+        "[{\"opened\":{\"call\":\"accept4\",\"at\":[\"/s "
+        "r+0x1\"]},\"now\":3,\"most\":5,\"oldest_ms\":71000,\"trend\":\"growing\"},"
         "{\"opened\":{\"call\":\"\"},\"now\":1,\"most\":1,\"oldest_ms\":0}],\"text\":\"3 close-wait\"}",
-        "preclose: notice: summary: 3 close-wait time=2026-11-21T14:10:40Z counts.close-wait=3 counts.close=9 leaks=\"accept4 at "
+        "preclose: notice: summary: 3 close-wait time=2026-11-21T14:10:40Z counts.close-wait=3 "
+        "counts.close=9 leaks=\"accept4 at "
         "\\\"/s r+0x1\\\" now 3 most 5 oldest_ms 71000 growing, elsewhere now 1 most 1 oldest_ms 0\"",
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -104,7 +110,9 @@ static const struct {
     {"{\"event\":\"x\"}", LOG_FINDING},
     {"{\"event\":\"x\"", LOG_BROKEN},
     {"{\"event\":\"x\"} {", LOG_BROKEN},
-    {"{\"event\":\"x\",\"unread\":\"three\",\"threads\":7,\"opened\":[],\"closed\":{\"at\":5},\"counts\":[1],\"leaks\":{}}", LOG_FINDING},
+    {"{\"event\":\"x\",\"unread\":\"three\",\"threads\":7,\"opened\":[],\"closed\":{\"at\":5},\"counts\":[1],"
+     "\"leaks\":{}}",
+     LOG_FINDING},
     {"{\"event\":\"x\",\"threads\":[1,[],{}],\"closed\":{\"at\":[1,\"a+0x1\"]},\"leaks\":[3]}", LOG_FINDING},
     {"[1]", LOG_OTHER},
     {"preclose: ", LOG_OTHER},
@@ -144,7 +152,9 @@ static void test_every_prefix(void **state)
 static void test_sentence_with_time(void **state)
 {
     (void)state;
-    assert_int_equal(read_line("preclose: warning: x: by \"a time=1 \\\" b\" here time=2026-11-21T14:10:40Z pid=3"), LOG_FINDING);
+    assert_int_equal(
+        read_line("preclose: warning: x: by \"a time=1 \\\" b\" here time=2026-11-21T14:10:40Z pid=3"),
+        LOG_FINDING);
     assert_slice(f.text, "by \"a time=1 \\\" b\" here");
     assert_int_equal(f.pid, 3);
 }
@@ -183,8 +193,12 @@ static void test_times(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formats),      cmocka_unit_test(test_summary),            cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_every_prefix), cmocka_unit_test(test_sentence_with_time), cmocka_unit_test(test_times),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_every_prefix),
+        cmocka_unit_test(test_sentence_with_time),
+        cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

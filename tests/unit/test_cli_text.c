@@ -36,7 +36,8 @@ static void test_slice_number(void **state)
     int64_t n;
     assert_true(slice_number(slice_of("9223372036854775807"), &n) && n == INT64_MAX);
     assert_true(slice_number(slice_of("-5"), &n) && n == -5);
-    static const char *const bad[] = {"", "-", "9223372036854775808", "1.5", "1e3", " 1", "0x1", "99999999999999999999999"};
+    static const char *const bad[] = {"",   "-",   "9223372036854775808",    "1.5", "1e3",
+                                      " 1", "0x1", "99999999999999999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(slice_number(slice_of(bad[i]), &n));
 }
 
@@ -102,7 +103,9 @@ static void test_series(void **state)
         int64_t time[300];
         const int64_t span = INT64_C(1) << (random() % 50);
         for (int i = 0; i < 300; i++) {
-            time[i] = INT64_C(1795270240000000) + (random() % 2 ? 1 : -1) * (int64_t)((uint64_t)random() * (uint64_t)random() % (uint64_t)span);
+            time[i] =
+                INT64_C(1795270240000000) +
+                (random() % 2 ? 1 : -1) * (int64_t)((uint64_t)random() * (uint64_t)random() % (uint64_t)span);
             series_add(&s, time[i], 1);
         }
         uint32_t total = 0;
@@ -135,8 +138,9 @@ static void test_series_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_slice_number), cmocka_unit_test(test_safe),
-        cmocka_unit_test(test_long),    cmocka_unit_test(test_series),       cmocka_unit_test(test_series_ends),
+        cmocka_unit_test(test_numbers), cmocka_unit_test(test_slice_number),
+        cmocka_unit_test(test_safe),    cmocka_unit_test(test_long),
+        cmocka_unit_test(test_series),  cmocka_unit_test(test_series_ends),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }
