@@ -35,8 +35,8 @@ BINDIR ?= $(PREFIX)/bin
 .PHONY: install-cli uninstall-cli
 install: install-cli
 install-cli: all
-	@[ ! -x $(BUILD)/preclose ] || { set -x; install -d $(DESTDIR)$(BINDIR); \
-	  install -m 755 $(BUILD)/preclose $(DESTDIR)$(BINDIR)/preclose; }
+	install -d $(DESTDIR)$(BINDIR)
+	[ ! -x $(BUILD)/preclose ] || install -m 755 $(BUILD)/preclose $(DESTDIR)$(BINDIR)/preclose
 uninstall: uninstall-cli
 uninstall-cli:
 	rm -f $(DESTDIR)$(BINDIR)/preclose
