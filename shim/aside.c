@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -33,7 +34,19 @@ static struct {
     uintptr_t at; // of who has taken it
 } stacks[STACKS];
 
+static uint64_t bit(int sig)
+{
+    return 1ull << (sig - 1);
+}
+
+// Blocked, each of them is death where it arises.
+static uint64_t fault_signals(void)
+{
+    return bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS);
+}
+
 static _Atomic int filtered; // 0: not asked yet; 1: yes, or it can't be told; 2: no
+static bool catches; // the process had signal handlers when that was asked
 static _Atomic bool too_old;
 
 // A thread as pthread_create would ask for it, which debuggers and valgrind know, but for libc's knowledge of it.
@@ -109,12 +122,28 @@ bool aside_here(void)
     return here;
 }
 
-void aside_prepare(void)
+// The signals that have handlers, but for those of libc's own, whose handlers come back (nptl(7)), and those that are
+// never blocked (guard.h). Unknown: all.
+static uint64_t caught(int fd, char *text, size_t size)
+{
+    const uint64_t not_counted = fault_signals() | bit(32) | bit(33);
+    uint64_t set = 0;
+    long at = procfs_find(fd, 0, "\nSigCgt:\t", text, size);
+    const char *value = text;
+    if (at <= 0 || sys_call4(SYS_pread64, fd, (long)text, 17, at) != 17) return ~not_counted;
+    return procfs_number(&value, 16, &set) ? set & ~not_counted : ~not_counted;
+}
+
+bool aside_prepare(void)
 {
     char text[512];
-    if (atomic_load_explicit(&filtered, memory_order_relaxed)) return;
-    bool no = procfs_contains(AT_FDCWD, "/proc/self/status", "\nSeccomp:\t0\n", text, sizeof text) == 1;
+    if (atomic_load_explicit(&filtered, memory_order_acquire)) return catches;
+    int fd = procfs_open(AT_FDCWD, "/proc/self/status");
+    bool no = fd >= 0 && procfs_find(fd, 0, "\nSeccomp:\t0\n", text, sizeof text) > 0;
+    catches = fd < 0 || caught(fd, text, sizeof text);
+    if (fd >= 0) procfs_close(fd);
     atomic_store(&filtered, no ? 2 : 1);
+    return catches;
 }
 
 bool aside_unfiltered(void)
@@ -167,7 +196,11 @@ bool aside(void (*work)(void *), void *arg)
     if (!stack) return false;
     struct errand e = {.work = work, .arg = arg};
     long top = (long)(stack + STACK) - 64; // not at its very end, which valgrind would call unmapped
+    const uint64_t all = ~fault_signals();
+    uint64_t mask = 0; // the new thread begins with that of its maker
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&mask, sizeof all);
     long tid = start(top, &e, &e.tid, run);
+    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
     // The kernel's wake-up at a thread's end is not a private one (kernel/fork.c mm_release).
     for (uint32_t alive; tid > 0 && (alive = atomic_load(&e.tid)) != 0;)
         sys_call4(SYS_futex, (long)&e.tid, FUTEX_WAIT, (long)alive, 0);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "act.h"
+#include "clock.h"
 #include "sys.h"
 #include "track.h"
 
@@ -23,13 +24,6 @@ static struct {
     _Atomic uint64_t inode; // of its socket: the number can have been closed, and be the program's by now
     _Atomic int64_t until_ms;
 } slots[AT_ONCE];
-
-static int64_t now_ms(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool holds(int slot, int fd)
 {
@@ -71,7 +65,7 @@ static long duplicate(int fd)
 
 bool drain_begin(struct drain *d, int fd, enum kind kind, bool lingers)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_monotonic_us() / 1000;
     int slot = take_slot(now);
     if (slot < 0) return false;
     long ours = duplicate(fd);
@@ -123,7 +117,7 @@ static bool wait_for_more(const struct drain *d, struct guard *g, int64_t left)
 static void end_sending(struct drain *d)
 {
     if (!d->fin_later) return;
-    int64_t now = now_ms(), unsent = probe_unsent(d->fd);
+    int64_t now = clock_monotonic_us() / 1000, unsent = probe_unsent(d->fd);
     bool calm = unsent == d->unsent && d->calm_ms && probe_has_room(d->fd);
     if (!calm) d->calm_ms = now, d->unsent = unsent;
     if (now - d->calm_ms < CALM) return;
@@ -145,7 +139,7 @@ static bool read_on(struct drain *d, struct guard *g, int64_t until, int64_t fir
         end_sending(d);
         int64_t n = act_discard(d->fd, d->kind, some < SOME ? some : SOME, &err);
         out->bytes += n;
-        int64_t left = (out->bytes ? until : first) - now_ms();
+        int64_t left = (out->bytes ? until : first) - clock_monotonic_us() / 1000;
         out->end = err ? end_of(err) : out->bytes >= DRAIN_BYTES_MAX ? DRAIN_BYTES : DRAIN_TIME;
         if (out->end != DRAIN_TIME || left <= 0) return true;
         if (n < SOME && !wait_for_more(d, g, left)) return false;
@@ -160,22 +154,22 @@ static bool close_ours(struct drain *d, struct guard *g, struct drained *out)
     if (!holds(d->slot, d->fd)) return true;
     if (out->end != DRAIN_FINISHED) act_stop_receiving(d->fd); // wakes whom nobody saw
     out->unread = probe_unread(d->fd) > 0;
-    int64_t before = now_ms();
+    int64_t before = clock_monotonic_us() / 1000;
     long ret;
     if (d->lingers && !guard_call(g, &ret, SYS_close, (const long[6]){d->fd})) return false;
     if (!d->lingers) sys_call(SYS_close, d->fd, 0, 0);
-    out->close_ms = now_ms() - before;
+    out->close_ms = clock_monotonic_us() / 1000 - before;
     return true;
 }
 
 bool drain(struct drain *d, struct guard *g, int64_t ms, int64_t first_ms, struct drained *out)
 {
-    int64_t start = now_ms();
+    int64_t start = clock_monotonic_us() / 1000;
     long pid = sys_call(SYS_getpid, 0, 0, 0);
     *out = (struct drained){.end = DRAIN_GONE};
     atomic_store(&slots[d->slot].until_ms, start + ms + LEFT_BEHIND);
     if (!read_on(d, g, start + ms, start + (first_ms < ms ? first_ms : ms), out)) return false;
-    out->ms = now_ms() - start;
+    out->ms = clock_monotonic_us() / 1000 - start;
     if (!close_ours(d, g, out)) return false;
     free_slot(d->slot, d->fd);
     out->child = sys_call(SYS_getpid, 0, 0, 0) != pid;

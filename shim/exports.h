@@ -22,8 +22,9 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int));
 int let_go_dup3(int from, int to, int flags, enum call call, uintptr_t pc, bool raw);
 int let_go_close_range(unsigned first, unsigned last, int flags, uintptr_t pc, bool raw);
 
-// fd is a new socket of the program. Keeps errno.
-void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc);
+// fd is a new socket of the program, or sv are two. Keep errno.
+void got_socket(int fd, int domain, int type, int protocol, enum call call, uintptr_t pc);
+void got_socketpair(const int sv[2], int domain, int type, int protocol, uintptr_t pc);
 // fd was accepted from listener, or the accept failed (fd < 0).
 int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc);
 // fd is what pidfd_getfd returned: a duplicate of some process's, or -1.
@@ -59,6 +60,8 @@ void note_clone(unsigned long flags);
 // An unshare with these flags is about to happen.
 void note_unshare(unsigned long flags);
 void shut(int fd, int how);
+// An option is about to be set, and has been set.
+void option_begin(int fd, int level, int name);
 void option_set(int fd, int level, int name);
 void fcntl_done(int fd, int cmd, long arg);
 void ioctl_begin(unsigned long request, const void *arg);

@@ -86,7 +86,7 @@ static int close_stderr(int (*next)(int))
 
 int let_go_close(int fd, uintptr_t pc, int (*next)(int))
 {
-    uint16_t state = track_state(fd);
+    uint32_t state = track_state(fd);
     if (may_be_ours(fd) && is_ours(fd)) {
         errno = EBADF;
         return -1;

@@ -15,39 +15,86 @@
 #include "sys.h"
 #include "watch.h"
 
-#define KIND_ASK ((enum kind)-1) // the kernel must say which
-
 static bool is_connected(int fd, enum kind kind)
 {
     enum tcp_state state = probe_state(fd, kind);
     return state == TCP_STATE_ESTABLISHED || state == TCP_STATE_CLOSE_WAIT;
 }
 
-static void got(int fd, enum kind kind, enum share share, bool cloexec, enum call call, uintptr_t pc)
+static struct opening opening(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc)
 {
-    struct guard g;
-    enum entry entry = guard_enter(&g);
-    if (entry == ENTRY_NESTED) track_mark(fd, 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
-    if (entry != ENTRY_OK) return;
-    misuse_flush_own();
-    aside_prepare(); // commonly before there are threads
-    if (kind == KIND_ASK) kind = probe_kind(fd);
-    struct opening o = {
+    return (struct opening){
         .place = place_here(call, pc),
         .cookie = release_identity(fd),
         .kind = kind,
-        .share = share,
         .cloexec = cloexec,
-        .connected = call == CALL_ACCEPT || call == CALL_ACCEPT4 || (share == SHARE_PASSED && is_connected(fd, kind)),
     };
-    if (o.cookie) track_open(fd, &o);
+}
+
+// Where the number has been closed again, unseen, there is no cookie.
+static void opened(int fd, const struct opening *o)
+{
+    if (o->cookie) track_open(fd, o);
     else track_unpin(NULL, fd, false);
+}
+
+static bool begin(struct guard *g, const int *fds, unsigned n)
+{
+    enum entry entry = guard_enter(g);
+    for (unsigned i = 0; entry == ENTRY_NESTED && i < n; i++) track_mark(fds[i], 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
+    if (entry != ENTRY_OK) return false;
+    misuse_flush_own();
+    if (aside_prepare()) guard_handlers(); // commonly before there are threads
+    return true;
+}
+
+// It came from another process, and may be anything, with any options.
+static void got_foreign(int fd, bool cloexec, enum call call, uintptr_t pc)
+{
+    struct guard g;
+    if (!begin(&g, &fd, 1)) return;
+    struct opening o = opening(fd, probe_kind(fd), cloexec, call, pc);
+    o.share = SHARE_PASSED;
+    o.asks = true;
+    o.connected = is_connected(fd, o.kind);
+    opened(fd, &o);
     watch_leave(&g);
 }
 
-void got_socket(int fd, enum kind kind, bool cloexec, enum call call, uintptr_t pc)
+void got_socket(int fd, int domain, int type, int protocol, enum call call, uintptr_t pc)
 {
-    got(fd, kind, SHARE_NONE, cloexec, call, pc);
+    struct guard g;
+    if (!begin(&g, &fd, 1)) return;
+    struct opening o = opening(fd, kind_of(domain, type, protocol), type & SOCK_CLOEXEC, call, pc);
+    o.asks = protocol == IPPROTO_MPTCP;
+    opened(fd, &o);
+    watch_leave(&g);
+}
+
+void got_socketpair(const int sv[2], int domain, int type, int protocol, uintptr_t pc)
+{
+    struct guard g;
+    if (!begin(&g, sv, 2)) return;
+    for (int i = 0; i < 2; i++) {
+        struct opening o =
+            opening(sv[i], kind_of(domain, type, protocol), type & SOCK_CLOEXEC, CALL_SOCKETPAIR, pc);
+        opened(sv[i], &o);
+    }
+    watch_leave(&g);
+}
+
+static void accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc)
+{
+    struct guard g;
+    if (!begin(&g, &fd, 1)) return;
+    struct opening o = opening(fd, KIND_OTHER, cloexec, call, pc);
+    o.connected = true;
+    if (!o.cookie || !track_accepted(fd, listener, &o)) {
+        o.kind = probe_kind(fd);
+        o.asks = true;
+        opened(fd, &o);
+    }
+    watch_leave(&g);
 }
 
 int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t pc)
@@ -59,7 +106,7 @@ int got_accepted(int fd, int listener, bool cloexec, enum call call, uintptr_t p
         }
         return fd;
     }
-    got(fd, KIND_ASK, SHARE_NONE, cloexec, call, pc);
+    accepted(fd, listener, cloexec, call, pc);
     got_connection(fd);
     return fd;
 }
@@ -77,7 +124,7 @@ int got_from(int fd, uintptr_t pc)
         }
         guard_leave(&g);
     }
-    if (same < 0) got(fd, KIND_ASK, SHARE_PASSED, true, CALL_PIDFD_GETFD, pc);
+    if (same < 0) got_foreign(fd, true, CALL_PIDFD_GETFD, pc);
     return fd;
 }
 
@@ -132,7 +179,7 @@ static void got_descriptors(const struct cmsghdr *c, int flags, enum call call, 
     for (size_t i = 0; i < n; i++) {
         int fd;
         memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        if (fd >= 0) got(fd, KIND_ASK, SHARE_PASSED, flags & MSG_CMSG_CLOEXEC, call, pc);
+        if (fd >= 0) got_foreign(fd, flags & MSG_CMSG_CLOEXEC, call, pc);
     }
 }
 
@@ -187,6 +234,11 @@ void shut(int fd, int how)
     flag(fd, how == SHUT_RD ? SOCK_SHUT_RD : how == SHUT_WR ? SOCK_SHUT_WR : SOCK_SHUT_RD | SOCK_SHUT_WR);
 }
 
+void option_begin(int fd, int level, int name)
+{
+    if (level == SOL_SOCKET && name == SO_LINGER) flag(fd, SOCK_ASK);
+}
+
 void option_set(int fd, int level, int name)
 {
     if (level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR)) flag(fd, SOCK_HANDS_OFF);
@@ -213,16 +265,14 @@ void fcntl_done(int fd, int cmd, long arg)
 EXPORT int socket(int domain, int type, int protocol)
 {
     int fd = real()->socket(domain, type, protocol);
-    if (fd >= 0) got_socket(fd, kind_of(domain, type, protocol), type & SOCK_CLOEXEC, CALL_SOCKET, CALLER);
+    if (fd >= 0) got_socket(fd, domain, type, protocol, CALL_SOCKET, CALLER);
     return fd;
 }
 
 EXPORT int socketpair(int domain, int type, int protocol, int sv[2])
 {
     int ret = real()->socketpair(domain, type, protocol, sv);
-    if (ret < 0) return ret;
-    for (int i = 0; i < 2; i++)
-        got_socket(sv[i], kind_of(domain, type, protocol), type & SOCK_CLOEXEC, CALL_SOCKETPAIR, CALLER);
+    if (ret == 0) got_socketpair(sv, domain, type, protocol, CALLER);
     return ret;
 }
 
@@ -326,6 +376,7 @@ EXPORT int shutdown(int fd, int how)
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
+    option_begin(fd, level, name);
     int ret = real()->setsockopt(fd, level, name, value, length);
     if (ret == 0) option_set(fd, level, name);
     else if (errno == EBADF) misuse_use(fd, CALL_SETSOCKOPT, CALLER);

@@ -126,6 +126,7 @@ EXPORT pid_t _Fork(void)
 __attribute__((visibility("hidden"), used)) void before_vfork(void)
 {
     real();
+    guard_lends_memory(true);
     track_forked();
     release_wait_acting();
 }
@@ -141,6 +142,8 @@ static void tell_of_unseen(void)
 void note_clone(unsigned long flags)
 {
     if (flags & CLONE_VM) track_threads();
+    if ((flags & (CLONE_VM | CLONE_THREAD)) == CLONE_VM)
+        guard_lends_memory((flags & (CLONE_VFORK | CLONE_SETTLS)) == CLONE_VFORK);
     // A process that runs on in our memory: the calls that it makes are not looked at.
     if ((flags & (CLONE_VM | CLONE_THREAD | CLONE_VFORK)) == CLONE_VM) tell_of_unseen();
     // A thread with a table of its own, or a process that shares ours: it opens and closes what we do not see.

@@ -69,14 +69,11 @@ static long get(long nr, const long a[6], uintptr_t pc)
     switch (nr) {
     case SYS_socket:
         ret = next(nr, a);
-        if (ret >= 0)
-            got_socket((int)ret, kind_of((int)a[0], (int)a[1], (int)a[2]), a[1] & SOCK_CLOEXEC, CALL_SOCKET, pc);
+        if (ret >= 0) got_socket((int)ret, (int)a[0], (int)a[1], (int)a[2], CALL_SOCKET, pc);
         return ret;
     case SYS_socketpair:
         ret = next(nr, a);
-        for (int i = 0; ret == 0 && i < 2; i++)
-            got_socket(((int *)a[3])[i], kind_of((int)a[0], (int)a[1], (int)a[2]), a[1] & SOCK_CLOEXEC,
-                       CALL_SOCKETPAIR, pc);
+        if (ret == 0) got_socketpair((const int *)a[3], (int)a[0], (int)a[1], (int)a[2], pc);
         return ret;
     case SYS_accept:
         return got_accepted((int)next(nr, a), (int)a[0], false, CALL_ACCEPT, pc);
@@ -123,6 +120,7 @@ static long name(long nr, const long a[6], uintptr_t pc)
 static long change(long nr, const long a[6], uintptr_t pc)
 {
     if (nr == SYS_ioctl) ioctl_begin((unsigned long)a[1], (const void *)a[2]);
+    if (nr == SYS_setsockopt) option_begin((int)a[0], (int)a[1], (int)a[2]);
     struct ofd *pinned = nr == SYS_epoll_ctl ? epoll_begin((int)a[0], (int)a[1], (int)a[2]) : NULL;
     long ret = next(nr, a);
     if (nr == SYS_epoll_ctl) epoll_end(pinned, (int)a[0], (int)a[1], (int)a[2], (int)ret);
@@ -200,6 +198,9 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_seccomp:
     case SYS_prctl:
         return enters_sandbox(nr, a[0]) ? sandbox(nr, a) : next(nr, a);
+    case SYS_rt_sigaction:
+        if (a[1]) guard_handlers();
+        return next(nr, a);
     case SYS_execve:
     case SYS_execveat:
         family_exec();

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "clock.h"
 #include "sys.h"
 
 #define KEPT 500 // of each kind
@@ -30,13 +31,6 @@ static struct {
 static struct notes *notes_of(enum told what)
 {
     return &pages->notes[what - TOLD_LEAKED];
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 void family_start(void)
@@ -66,13 +60,13 @@ void family_tell(uint64_t cookie, enum told what)
     if (is_noted(notes, cookie)) return;
     struct note *note = &notes->note[atomic_fetch_add(&notes->n, 1) % KEPT];
     put_forward(&notes->all_ms, atomic_load(&note->ms));
-    atomic_store(&note->ms, now_ms());
+    atomic_store(&note->ms, (uint64_t)clock_boottime_ms());
     atomic_store(&note->cookie, cookie);
 }
 
 void family_tell_of_all(enum told what)
 {
-    if (pages && what != TOLD_NOTHING) put_forward(&notes_of(what)->all_ms, now_ms());
+    if (pages && what != TOLD_NOTHING) put_forward(&notes_of(what)->all_ms, (uint64_t)clock_boottime_ms());
 }
 
 enum told family_told(uint64_t cookie, uint64_t opened_ms)

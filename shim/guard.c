@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "clock.h"
 #include "life.h"
 #include "sys.h"
 
@@ -20,9 +21,13 @@ static _Atomic pid_t owner;
 // (madvise(2) MADV_WIPEONFORK): the child finds out without a system call. NULL: not to be had.
 static volatile uint32_t *canary;
 
+static _Atomic bool handlers; // the program has some
+static _Atomic bool lends;    // a process that is not this one may run in its memory at any time
+
 static __thread struct {
     int depth;
     bool counted; // in inside_count
+    bool vforked; // a child with this thread's memory, this structure too, may run
     pid_t pid, tid; // tid is right while pid is the owner
 } self __attribute__((tls_model("initial-exec")));
 
@@ -69,7 +74,21 @@ static bool own_process(void)
         take_over();
         return true;
     }
-    return sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+    if (canary && !self.vforked && !atomic_load_explicit(&lends, memory_order_relaxed)) return true;
+    bool own = sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+    if (own) self.vforked = false; // its parent goes on when the child has a memory of its own, or has ended
+    return own;
+}
+
+void guard_lends_memory(bool waits)
+{
+    if (waits) self.vforked = true;
+    else atomic_store(&lends, true);
+}
+
+void guard_handlers(void)
+{
+    if (!atomic_load_explicit(&handlers, memory_order_relaxed)) atomic_store(&handlers, true);
 }
 
 void guard_forked_child(void)
@@ -96,7 +115,7 @@ static void count_out(void)
     atomic_fetch_sub(&inside_count, 1);
 }
 
-static enum entry enter(struct guard *g)
+static enum entry enter(struct guard *g, bool masked)
 {
     if (atomic_load_explicit(&phase, memory_order_acquire) != ON) return ENTRY_OFF;
     if (self.depth) return ENTRY_NESTED;
@@ -106,7 +125,8 @@ static enum entry enter(struct guard *g)
         return ENTRY_OFF;
     }
     count_in(); // in a child, own_process has begun to count anew
-    g->mask = block_signals();
+    g->masked = masked || atomic_load_explicit(&handlers, memory_order_relaxed);
+    if (g->masked) g->mask = block_signals();
     self.depth = 1;
     return ENTRY_OK;
 }
@@ -114,13 +134,26 @@ static enum entry enter(struct guard *g)
 enum entry guard_enter(struct guard *g)
 {
     if (atomic_load_explicit(&phase, memory_order_acquire) == NOT_STARTED) life_start();
-    return enter(g);
+    return enter(g, false);
+}
+
+enum entry guard_enter_masked(struct guard *g)
+{
+    if (atomic_load_explicit(&phase, memory_order_acquire) == NOT_STARTED) life_start();
+    return enter(g, true);
+}
+
+void guard_mask(struct guard *g)
+{
+    if (g->masked) return;
+    g->mask = block_signals();
+    g->masked = true;
 }
 
 void guard_leave(struct guard *g)
 {
     self.depth = 0;
-    restore_signals(g->mask);
+    if (g->masked) restore_signals(g->mask);
     count_out();
 }
 
@@ -129,9 +162,9 @@ bool guard_call(struct guard *g, long *ret, long nr, const long a[6])
 {
     int saved = errno;
     self.depth = 0;
-    restore_signals(g->mask);
+    if (g->masked) restore_signals(g->mask);
     *ret = sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-    enum entry entry = enter(g);
+    enum entry entry = enter(g, g->masked);
     errno = saved;
     return entry == ENTRY_OK;
 }
@@ -159,13 +192,6 @@ void guard_open(void)
     atomic_compare_exchange_strong(&phase, &from, ON);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 enum phase guard_shut(void)
 {
     // No filter is there yet: asking is allowed. What a vfork child does to itself is not its parent's.
@@ -173,8 +199,8 @@ enum phase guard_shut(void)
     enum phase before = (enum phase)atomic_exchange(&phase, OFF);
     if (before != ON) return before;
     // Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.
-    int64_t end = now_ms() + PATIENCE_MS;
-    while (atomic_load(&inside_count) - self.counted > 0 && now_ms() < end)
+    int64_t end = clock_monotonic_us() / 1000 + PATIENCE_MS;
+    while (atomic_load(&inside_count) - self.counted > 0 && clock_monotonic_us() / 1000 < end)
         sys_call(SYS_sched_yield, 0, 0, 0);
     return before;
 }

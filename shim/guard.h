@@ -9,7 +9,8 @@
 #include <sys/types.h>
 
 struct guard {
-    uint64_t mask; // the thread's signal mask as the program had it
+    uint64_t mask; // the thread's signal mask as the program had it, if masked
+    bool masked;
 };
 
 enum entry {
@@ -18,12 +19,24 @@ enum entry {
     ENTRY_OFF,    // inert: not started, sandboxed, not selected, or a vfork child in its parent's memory
 };
 
-// Asks to work for this thread. Blocks every signal that can be blocked without harm: a handler that could
-// leave by siglongjmp must not run while a lock is held, and close must stay async-signal-safe
-// (signal-safety(7)). Synchronous signals stay unblocked, since blocking one turns it into death
-// (kernel/signal.c force_sig_info_to_task). Notices a fork that no handler told of.
-// Async-signal-safe, takes no lock.
+// Asks to work for this thread. Where the program has handlers (guard_handlers), blocks every signal that can be
+// blocked without harm: a handler that could leave by siglongjmp must not run while a lock is held, and close must
+// stay async-signal-safe (signal-safety(7)). Synchronous signals stay unblocked, since blocking one turns it into
+// death (kernel/signal.c force_sig_info_to_task). Notices a fork that no handler told of.
+// Async-signal-safe, takes no lock. One system call where there are handlers, otherwise none.
 enum entry guard_enter(struct guard *g);
+
+// The same with signals blocked whether there are handlers or not; and blocks them later, if they are not.
+enum entry guard_enter_masked(struct guard *g);
+void guard_mask(struct guard *g);
+
+// The program is about to have a signal handler, or a thread of it can be cancelled at any instruction: from now on
+// signals are blocked while preclose works, as before guard_open. Async-signal-safe, no lock, no system call.
+void guard_handlers(void);
+
+// A child is about to be made that runs in this process's memory: as vfork does, with this thread waiting for it
+// (waits), or beside it. What enters from there on asks for its pid first. Async-signal-safe, no lock, no system call.
+void guard_lends_memory(bool waits);
 
 // Ends what guard_enter returned ENTRY_OK for. Async-signal-safe.
 void guard_leave(struct guard *g);

@@ -12,9 +12,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "aside.h"
+#include "clock.h"
 #include "drain.h"
 #include "family.h"
-#include "aside.h"
 #include "guard.h"
 #include "line.h"
 #include "misuse.h"
@@ -90,6 +91,7 @@ static void adopt(int fd)
         .kind = probe_kind(fd),
         .share = SHARE_INHERITED,
         .cloexec = false,
+        .asks = true,
     };
     track_open(fd, &o);
 }
@@ -216,6 +218,7 @@ void life_start(void)
     if (atomic_exchange(&started, true)) return;
     starting = true;
     int saved = errno;
+    clock_start();
     real_load();
     char comm[16];
     read_comm(comm);
@@ -238,7 +241,7 @@ void life_start(void)
         watch_start(&settings);
         ignore_sigpipe();
         adopt_inherited();
-        if (track_next(0, UINT_MAX) >= 0) aside_prepare();
+        if (track_next(0, UINT_MAX) >= 0 && aside_prepare()) guard_handlers();
         family_start();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         on_exit(leave, NULL);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "guard.h"
 #include "inuse.h"
 #include "lock.h"
@@ -107,9 +108,7 @@ void misuse_use(int fd, enum call call, uintptr_t pc)
 // Is this failure one of a loop that never ends? first is set where it is the first that shows it.
 static bool in_retry_loop(int fd, bool *first)
 {
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    int64_t now = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    int64_t now = clock_monotonic_us() / 1000;
     bool same = fd == retries.fd && now - (retries.told ? retries.last_ms : retries.first_ms) < 1000;
     if (!same) retries.n = 0, retries.told = false;
     if (!retries.n) retries.fd = fd, retries.first_ms = now;

@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "aside.h"
+#include "clock.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -78,7 +79,7 @@ struct search {
 
 static bool is_late(struct search *s)
 {
-    s->late = s->late || procfs_now_us() >= s->deadline_us;
+    s->late = s->late || (uint64_t)clock_monotonic_us() >= s->deadline_us;
     return s->late;
 }
 
@@ -527,7 +528,7 @@ static bool is_our_proc(struct search *s)
 
 static void nap(struct search *s, unsigned turn)
 {
-    uint64_t now = procfs_now_us(), us = (uint64_t)NAP_US << (turn < 5 ? turn : 5);
+    uint64_t now = (uint64_t)clock_monotonic_us(), us = (uint64_t)NAP_US << (turn < 5 ? turn : 5);
     if (now >= s->deadline_us) return;
     if (us > s->deadline_us - now) us = s->deadline_us - now;
     struct timespec t = {.tv_nsec = (long)us * 1000};
@@ -567,7 +568,7 @@ static enum owners prove(struct search *s)
 static void search(void *arg)
 {
     struct search *s = arg;
-    uint64_t start_us = procfs_now_us(); // what a thread aside waits for a processor is not spent
+    uint64_t start_us = (uint64_t)clock_monotonic_us(); // what a thread aside waits for a processor is not spent
     s->deadline_us = start_us + s->limit_us;
     s->me = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
     s->proc = procfs_open_directory(AT_FDCWD, "/proc");
@@ -579,7 +580,7 @@ static void search(void *arg)
         procfs_close(s->load);
     }
     procfs_close(s->proc);
-    s->answer->took_us = procfs_now_us() - start_us;
+    s->answer->took_us = (uint64_t)clock_monotonic_us() - start_us;
 }
 
 void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64_t limit_us,

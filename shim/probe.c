@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -192,15 +193,55 @@ static void ask_unix(int fd, struct facts *f)
     f->peer_behind = f->unread > 0 && amount(fd, SIOCOUTQ) > 0;
 }
 
+// Field by field: the addresses are long, and empty when their length is 0.
+void facts_clear(struct facts *f, enum kind kind)
+{
+    f->cookie = 0;
+    f->kind = kind;
+    f->state = TCP_STATE_UNKNOWN;
+    f->listening = f->linger_reset = f->peer_gone = f->peer_behind = false;
+    f->linger_s = f->busy_ms = 0;
+    f->unread = f->unsent = f->backlog = UNKNOWN;
+    f->local.len = f->peer.len = 0;
+}
+
+// Is there nothing that the peer has not acknowledged, and nothing received but, where the peer has ended its side, that
+// end? It lies in the receive queue as a packet does, until the program reads it.
+static bool nothing_in_queues(int fd)
+{
+    uint32_t memory[SK_MEMINFO_BACKLOG + 1];
+    socklen_t n = sizeof memory;
+    if (sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_MEMINFO, (long)memory, (long)&n, 0) < 0 || n != sizeof memory)
+        return false;
+    if (memory[SK_MEMINFO_WMEM_QUEUED] || memory[SK_MEMINFO_BACKLOG]) return false;
+    return !memory[SK_MEMINFO_RMEM_ALLOC] || (amount(fd, SIOCINQ) == 0 && amount(fd, SIOCATMARK) == 0);
+}
+
+bool probe_idle(int fd, enum kind kind, bool asks_state, struct facts *f)
+{
+    facts_clear(f, kind);
+    switch ((enum asks)kinds[kind].asks) {
+    case ASKS_TCP:
+        if (asks_state) ask_tcp_state(fd, f);
+        if (f->listening || !nothing_in_queues(fd)) return false;
+        f->unread = f->unsent = 0;
+        return true;
+    case ASKS_UNIX:
+        f->unread = amount(fd, SIOCINQ);
+        return f->unread == 0;
+    case ASKS_ACCEPT:
+        return false;
+    case ASKS_NEXT:
+    case ASKS_NOTHING:
+        break;
+    }
+    return true;
+}
+
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f)
 {
-    *f = (struct facts){
-        .cookie = cookie,
-        .kind = kind,
-        .unread = UNKNOWN,
-        .unsent = UNKNOWN,
-        .backlog = UNKNOWN,
-    };
+    facts_clear(f, kind);
+    f->cookie = cookie;
     switch ((enum asks)kinds[kind].asks) {
     case ASKS_TCP:
         ask_tcp(fd, f);

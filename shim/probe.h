@@ -79,6 +79,15 @@ enum kind kind_of(int family, int type, int protocol);
 // time of a question. Addresses are left empty: see probe_addresses. Async-signal-safe, no lock.
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f);
 
+// A quicker look, at what a decision rests on. Fills in *f and returns true if there is nothing unusual: nothing
+// received and unread, nothing unsent, no listener; f->state only where asks_state. False: ask probe_facts. For TCP it
+// takes the word of SO_MEMINFO, which counts what both queues of the socket hold (net/core/sock.c sk_get_meminfo): it
+// must be plain TCP, as MPTCP's own queue is not the whole. SO_LINGER is not asked for. Async-signal-safe, no lock.
+bool probe_idle(int fd, enum kind kind, bool asks_state, struct facts *f);
+
+// A *f that says only the kind. Pure.
+void facts_clear(struct facts *f, enum kind kind);
+
 // May the peer of this TCP connection be in the middle of sending? It has sent bytes within the last second, has got some
 // from us, has not ended its side, and the socket is a blocking one (of the others an event loop takes care).
 // Returns how many milliseconds what it sends may take to come; 0: no, or not known. Async-signal-safe, no lock.

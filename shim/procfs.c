@@ -48,15 +48,16 @@ long procfs_link(int dir, const char *path, char *text, size_t size)
 }
 
 // The last bytes of each window are kept in front of the next, so that an occurrence across two is found.
-static int search(int fd, const char *pattern, char *text, size_t size)
+long procfs_find(int fd, long from, const char *pattern, char *text, size_t size)
 {
     size_t length = strlen(pattern), kept = 0;
-    for (long at = 0;;) {
+    for (long at = from;;) {
         long n = sys_call4(SYS_pread64, fd, (long)(text + kept), (long)(size - kept), at);
-        if (n <= 0) return (int)n;
+        if (n <= 0) return n;
+        const char *hit = memmem(text, kept + (size_t)n, pattern, length);
+        if (hit) return at - (long)kept + (hit - text) + (long)length;
         at += n;
         size_t have = kept + (size_t)n;
-        if (memmem(text, have, pattern, length)) return 1;
         kept = have < length ? have : length - 1;
         memmove(text, text + have - kept, kept);
     }
@@ -66,9 +67,9 @@ int procfs_contains(int dir, const char *path, const char *pattern, char *text, 
 {
     int fd = procfs_open(dir, path);
     if (fd < 0) return fd;
-    int found = search(fd, pattern, text, size);
+    long found = procfs_find(fd, 0, pattern, text, size);
     procfs_close(fd);
-    return found;
+    return found > 0 ? 1 : (int)found;
 }
 
 // What getdents64(2) returns: struct linux_dirent64 up to the name.
@@ -143,9 +144,3 @@ bool procfs_number(const char **text, unsigned base, uint64_t *number)
     return true;
 }
 
-uint64_t procfs_now_us(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}

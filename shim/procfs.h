@@ -25,6 +25,10 @@ long procfs_read(int dir, const char *path, char *text, size_t size);
 // network server that no longer answers; readlink only prints a name (fs/proc/base.c do_proc_readlink).
 long procfs_link(int dir, const char *path, char *text, size_t size);
 
+// Searches a file for pattern, from that offset on, with a window of size bytes in text. Returns the offset behind it,
+// 0 if it does not occur, or -errno.
+long procfs_find(int fd, long from, const char *pattern, char *text, size_t size);
+
 // Searches a whole file for pattern, with a window of size bytes in text.
 // Returns 1 if it occurs, 0 if it does not, or -errno.
 int procfs_contains(int dir, const char *path, const char *pattern, char *text, size_t size);
@@ -51,8 +55,5 @@ void procfs_path(char *path, unsigned number, const char *tail);
 // Reads a number at *text in the given base (a leading "0x" is skipped in base 16), moves *text behind it
 // and any spaces. Returns false if there is none.
 bool procfs_number(const char **text, unsigned base, uint64_t *number);
-
-// CLOCK_MONOTONIC in microseconds.
-uint64_t procfs_now_us(void);
 
 #endif

@@ -4,6 +4,7 @@
 #define PRECLOSE_REAL_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>

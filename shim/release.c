@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "act.h"
+#include "clock.h"
 #include "decide.h"
 #include "family.h"
 #include "guard.h"
@@ -34,29 +35,15 @@ static struct purse owners_purse = {.start_us = 500000, .percent = 3, .limit_us 
 static const struct settings *settings;
 static int64_t born_ms;
 
-static int64_t now_ms(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static int64_t now_us(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 void release_start(const struct settings *s)
 {
     settings = s;
-    born_ms = now_ms();
+    born_ms = clock_boottime_ms();
 }
 
 void release_child(void)
 {
-    born_ms = now_ms();
+    born_ms = clock_boottime_ms();
     atomic_store(&threads_purse.spent_us, 0);
     atomic_store(&owners_purse.spent_us, 0);
 }
@@ -94,7 +81,7 @@ static void look_at_threads(struct release *w)
     if (!track_has_threads()) return;
     enum want want = decide_wants_threads(&w->s, settings);
     if (want == WANT_NOTHING) return;
-    uint64_t limit = purse_open(&threads_purse, w->now);
+    uint64_t limit = purse_open(&threads_purse, clock_boottime_ms());
     if (want == WANT_ACTION && settings->shutdown == ACT_BLOCKED) limit = (uint64_t)threads_purse.limit_us;
     w->s.blocked_known = false;
     if (!limit) return;
@@ -129,7 +116,7 @@ static enum told ask_family(struct release *w)
 static bool is_at_large(const struct release *w, enum told told)
 {
     if (told >= TOLD_UNSEEN) return true;
-    return (w->r.exposed || told == TOLD_LEAKED) && family_execs() != w->r.execs;
+    return (w->r.exposed || told == TOLD_LEAKED) && (uint32_t)family_execs() != w->r.execs;
 }
 
 static void look_for_owners(struct release *w)
@@ -137,7 +124,7 @@ static void look_for_owners(struct release *w)
     if (!decide_wants_proof(&w->s, settings)) return;
     enum told told = ask_family(w);
     if (told == TOLD_PASSED) return;
-    uint64_t limit = purse_open(&owners_purse, w->now);
+    uint64_t limit = purse_open(&owners_purse, clock_boottime_ms());
     if (!limit) return;
     // What this process has not opened itself, older processes may hold: its parent, at least. What it has, a
     // child may hold that another thread forked before the time of the opening was noted.
@@ -158,36 +145,59 @@ static void look_for_owners(struct release *w)
     if (is_at_large(w, told) != at_large) w->s.proof = OWNERS_UNKNOWN;
 }
 
+// Is there more to ask than what a decision rests on if nothing is unusual? A line says everything; so does whoever
+// has asked for more than the default; what others may have done to the socket is not known.
+static bool is_plain(const struct release *w)
+{
+    if (report_wants(EVENT_CLOSE) || settings->unread != UNREAD_SHUTDOWN || settings->shutdown != ACT_ALWAYS) return false;
+    if (w->r.flags & (SOCK_ASK | SOCK_HANDS_OFF) || life_has_io_uring()) return false;
+    return w->r.share == SHARE_NONE && !w->r.forefathers;
+}
+
+static void ask_everything(struct release *w)
+{
+    w->whole = true;
+    probe_facts(w->fd, w->r.kind, w->r.cookie & NO_COOKIE ? 0 : w->r.cookie, &w->facts);
+    if (settings->unread == UNREAD_DRAIN && w->facts.unread == 0) w->facts.busy_ms = probe_busy(w->fd);
+}
+
+// The state of a connection matters to who may be sending on it, and to what the program has shut down before.
+static void ask(struct release *w)
+{
+    const unsigned both = SOCK_SHUT_RD | SOCK_SHUT_WR;
+    bool asks_state = !(w->r.flags & SOCK_CONNECTED) || (w->r.flags & both) == both || track_has_threads();
+    if (w->s.others) facts_clear(&w->facts, w->r.kind);
+    else if (!is_plain(w) || !probe_idle(w->fd, w->r.kind, asks_state, &w->facts)) ask_everything(w);
+    if (!(w->r.cookie & NO_COOKIE)) w->facts.cookie = w->r.cookie;
+}
+
 static void examine(struct release *w)
 {
-    uint64_t id = release_identity(w->fd);
     w->s = (struct situation){
         .facts = &w->facts,
         .others = w->r.others,
         .share = w->r.share,
         .proof = OWNERS_UNKNOWN,
-        .stale = id != w->r.cookie || !id,
         .flags = w->r.flags,
         .stuck = w->r.stuck,
         .io_uring = life_has_io_uring(),
     };
-    w->facts = (struct facts){.kind = w->r.kind, .unread = UNKNOWN, .unsent = UNKNOWN, .backlog = UNKNOWN};
-    if (!w->s.stale && !w->s.others)
-        probe_facts(w->fd, w->r.kind, id & NO_COOKIE ? 0 : id, &w->facts);
-    else if (!(id & NO_COOKIE))
-        w->facts.cookie = id;
-    if (settings->unread == UNREAD_DRAIN && w->facts.unread == 0) w->facts.busy_ms = probe_busy(w->fd);
+    ask(w);
     look_at_threads(w);
     look_for_death(w);
     look_for_owners(w);
 }
 
-// Once more, as looking around takes time: a raw close may have given the number to another socket, which may have
-// got another holder. Whoever would be one from here on waits for the program's call (release_disturb).
-static void look_again(struct release *w)
+// The last question before something is done or told, as looking around takes time: a raw close may have given the
+// number to another socket, of which then all this was said, or which may have got another holder. Whoever would be
+// one from here on waits for the program's call (release_disturb).
+static void make_sure(struct release *w)
 {
-    track_mark(w->fd, FD_ACTING, 0);
-    if (release_identity(w->fd) != w->r.cookie) w->s.stale = true;
+    bool acts = w->v.action != ACTION_NONE;
+    if (acts) track_mark(w->fd, FD_ACTING, 0);
+    uint64_t id = release_identity(w->fd);
+    w->s.stale = id != w->r.cookie || !id;
+    if (w->s.stale) facts_clear(&w->facts, w->r.kind);
     if (track_state(w->fd) & FD_DOUBT) w->s.others = 1;
     if (track_state(w->fd) & FD_GIVEN) w->r.leaky = true;
     if (track_shared_since(&w->r)) {
@@ -195,7 +205,7 @@ static void look_again(struct release *w)
         w->s.proof = OWNERS_UNKNOWN;
     }
     decide(&w->s, settings, &w->v);
-    if (w->v.action == ACTION_NONE) track_mark(w->fd, 0, FD_ACTING);
+    if (acts && w->v.action == ACTION_NONE) track_mark(w->fd, 0, FD_ACTING);
 }
 
 static bool hold_for_drain(struct release *w)
@@ -206,12 +216,28 @@ static bool hold_for_drain(struct release *w)
     return w->drains;
 }
 
-static void perform(struct release *w)
+static bool has_news(const struct release *w)
+{
+    bool later = w->timed || w->v.action == ACTION_DRAIN; // there may be more to tell
+    return w->v.findings != 1u << EVENT_CLOSE || later || report_wants(EVENT_CLOSE);
+}
+
+// What is to be done, and what is to be told.
+static void judge(struct release *w)
 {
     decide(&w->s, settings, &w->v);
-    bool later = w->timed || w->v.action == ACTION_DRAIN; // there may be more to tell
-    if (w->v.findings != 1u << EVENT_CLOSE || later || report_wants(EVENT_CLOSE)) probe_addresses(w->fd, &w->facts);
-    if (w->v.action != ACTION_NONE) look_again(w);
+    w->tells = has_news(w);
+    if (w->tells && !w->whole && !w->s.others) {
+        ask_everything(w);
+        decide(&w->s, settings, &w->v);
+        w->tells = has_news(w);
+    }
+    if (w->tells) probe_addresses(w->fd, &w->facts);
+    if (w->tells || w->v.action != ACTION_NONE) make_sure(w);
+}
+
+static void perform(struct release *w)
+{
     if (w->v.action == ACTION_NONE) return;
     if (!act_leave_epoll(w->fd, &w->r)) {
         w->s.stuck = true;
@@ -251,7 +277,7 @@ static void tell(struct release *w, const struct drained *drained)
         .holder = w->holder,
         .deadly = w->s.deadly,
         .drained = w->v.action == ACTION_DRAIN ? drained : NULL,
-        .age_ms = w->r.opened.call == CALL_EXEC ? UNKNOWN : w->now - (int64_t)w->r.opened_ms,
+        .age_ms = w->r.opened.call == CALL_EXEC ? UNKNOWN : clock_boottime_ms() - (int64_t)w->r.opened_ms,
         .opened = w->r.opened,
         .closed = w->closed,
     };
@@ -264,29 +290,40 @@ static void tell(struct release *w, const struct drained *drained)
     if (w->v.findings & 1u << EVENT_LEFT_BLOCKED) threads_left(w->fd, &w->blocked);
 }
 
+// Not all of it at once: it is long, and most of it is for what is told.
+static void clear(struct release *w, int fd)
+{
+    w->pending = w->tells = w->whole = w->drains = w->timed = false;
+    w->fd = fd;
+    w->holder = 0;
+    w->call_us = 0;
+    w->next = NULL;
+    w->drain.fin_later = false;
+    threads_none(&w->blocked);
+}
+
 static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
-    memset(w, 0, sizeof *w);
-    w->fd = fd;
-    w->now = now_ms();
     w->closed = place_here(call, pc);
     if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
     w->pending = true;
     if (!may_act) w->r.flags |= SOCK_HANDS_OFF;
     examine(w);
     w->timed = decide_times_close(&w->s, settings);
+    judge(w);
     perform(w);
+    if (!w->tells) report_count(EVENT_CLOSE);
 }
 
 void release_begin(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
-    w->pending = false;
+    clear(w, fd);
     if (!(track_state(fd) & (FD_SOCKET | FD_EPOLL))) return;
     struct guard g;
     switch (guard_enter(&g)) {
     case ENTRY_OK:
         work_on(w, fd, call, pc, may_act);
-        if (w->timed) w->call_us = now_us();
+        if (w->timed) w->call_us = clock_monotonic_us();
         guard_leave(&g);
         break;
     case ENTRY_NESTED:
@@ -312,10 +349,10 @@ static bool finish(struct release *w, struct guard *g, int64_t drain_ms)
 void release_end(struct release *w)
 {
     if (!w->pending) return;
+    track_closed(w->fd, w->r.closing);
     struct guard g;
-    if (guard_enter(&g) != ENTRY_OK) return;
-    if (w->timed) w->call_us = now_us() - w->call_us;
-    track_closed_range((unsigned)w->fd, (unsigned)w->fd, guard_tid());
+    if (!w->tells || guard_enter(&g) != ENTRY_OK) return;
+    if (w->timed) w->call_us = clock_monotonic_us() - w->call_us;
     finish(w, &g, settings->drain_ms);
 }
 
@@ -337,7 +374,7 @@ __attribute__((noinline)) static struct release *release_one(int fd, enum call c
     struct release w;
     struct guard g;
     release_begin(&w, fd, call, pc, true);
-    if (!w.pending) return list;
+    if (!w.pending || !w.tells) return list;
     struct release *kept = w.drains || w.timed ? keep(&w, list) : NULL;
     if (kept) return kept;
     w.timed = false;
@@ -352,7 +389,7 @@ struct release *release_range(unsigned first, unsigned last, enum call call, uin
         kept = release_one(fd, call, pc, kept);
     struct guard g;
     if (!kept || guard_enter(&g) != ENTRY_OK) return kept;
-    kept->call_us = now_us();
+    kept->call_us = clock_monotonic_us();
     guard_leave(&g);
     return kept;
 }
@@ -371,14 +408,14 @@ void release_range_end(unsigned first, unsigned last, struct release *kept)
 {
     struct guard g;
     if (guard_enter(&g) != ENTRY_OK) return;
-    int64_t end = now_ms() + settings->drain_ms;
-    if (kept) take_time(kept, now_us() - kept->call_us);
+    int64_t end = clock_boottime_ms() + settings->drain_ms;
+    if (kept) take_time(kept, clock_monotonic_us() - kept->call_us);
     track_closed_range(first, last, guard_tid());
     guard_leave(&g);
     for (struct release *next; kept; kept = next) {
         next = kept->next;
         if (guard_enter(&g) != ENTRY_OK) return;
-        int64_t left = end - now_ms();
+        int64_t left = end - clock_boottime_ms();
         if (!finish(kept, &g, left > 0 ? left : 0) || guard_enter(&g) != ENTRY_OK) return;
         sys_call(SYS_munmap, (long)kept, sizeof *kept, 0);
         guard_leave(&g);
@@ -394,11 +431,11 @@ static uint64_t is_under_way(int fd)
 
 // Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet): a handler may have
 // jumped out of that close, which is then forgotten. Returns false if so.
-static bool wait_while(int fd, uint16_t state, int64_t *end)
+static bool wait_while(int fd, uint32_t state, int64_t *end)
 {
     uint64_t closing;
     while (track_state(fd) & state && (closing = is_under_way(fd))) {
-        int64_t now = now_ms();
+        int64_t now = clock_boottime_ms();
         if (!*end) *end = now + PATIENCE_MS;
         if (now > *end) {
             track_give_up(fd, closing);
@@ -429,7 +466,7 @@ void release_disturb(int fd)
     wait_while(fd, FD_ACTING, &end);
 }
 
-static void wait_for_all(unsigned first, unsigned last, uint16_t state)
+static void wait_for_all(unsigned first, unsigned last, uint32_t state)
 {
     struct guard g;
     int64_t end = 0;
@@ -446,5 +483,5 @@ void release_wait(unsigned first, unsigned last)
 
 void release_wait_acting(void)
 {
-    wait_for_all(0, UINT_MAX, FD_ACTING);
+    if (track_has_threads()) wait_for_all(0, UINT_MAX, FD_ACTING);
 }

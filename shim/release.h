@@ -15,9 +15,10 @@
 
 // One release on its way through the rooms.
 struct release {
-    bool pending; // there is something to tell
+    bool pending; // the descriptor is retired, and its call not made or not ended yet
+    bool tells;   // there is something to tell
+    bool whole;   // facts are all that there is to know
     int fd;
-    int64_t now; // CLOCK_BOOTTIME milliseconds
     struct place closed;
     struct retired r;
     struct facts facts;

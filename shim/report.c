@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "lock.h"
 #include "modules.h"
 #include "rate.h"
@@ -26,13 +27,6 @@ static struct {
     uint64_t lost, lost_untold; // lines that could not be written: all, and those not yet told
     char line[LINE_MAX_BYTES];
 } self;
-
-static int64_t now_us(clockid_t clock)
-{
-    struct timespec now = {0};
-    sys_call(SYS_clock_gettime, clock, (long)&now, 0);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 static void start_anew(void)
 {
@@ -81,7 +75,7 @@ bool report_wants(enum event event)
 
 static bool put(const struct finding *f, struct line_context *c)
 {
-    c->time_us = now_us(CLOCK_REALTIME);
+    c->time_us = clock_realtime_us();
     c->pid = (int)sys_call(SYS_getpid, 0, 0, 0);
     c->comm = self.comm;
     size_t n = report_line(self.line, sizeof self.line, self.format, f, c);
@@ -93,7 +87,7 @@ static uint64_t *admit(const struct finding *f)
     static uint64_t never_held;
     if (f->event == EVENT_CLOSE || !self.limit) return &never_held;
     uintptr_t pc = f->used.pc ? f->used.pc : f->closed.pc ? f->closed.pc : f->opened.pc;
-    return rate_admit(&self.rate, f->event, pc, now_us(CLOCK_MONOTONIC), self.limit);
+    return rate_admit(&self.rate, f->event, pc, clock_monotonic_us(), self.limit);
 }
 
 static void tell(const struct finding *f)
@@ -121,6 +115,11 @@ void report(const struct finding *f)
     lock_take(&self.lock);
     tell(f);
     lock_give(&self.lock);
+}
+
+void report_count(enum event event)
+{
+    atomic_fetch_add_explicit(&self.counts[event], 1, memory_order_relaxed);
 }
 
 bool report_warned(void)

@@ -72,6 +72,9 @@ void report_child(void);
 // caller's guard), then the sink lock; safe in a handler that did not interrupt it.
 void report(const struct finding *f);
 
+// Counts one that report_wants says no one will read. Async-signal-safe, no lock.
+void report_count(enum event event);
+
 // Has this process found anything of severity warning, written or not? Async-signal-safe, no lock.
 bool report_warned(void);
 

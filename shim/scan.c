@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <time.h>
 
+#include "clock.h"
 #include "decide.h"
 #include "lock.h"
 #include "probe.h"
@@ -28,20 +29,6 @@ static struct {
     struct leaks leaks;
     struct pollfd polled[STEP]; // not on the stack, of which a handler may have little
 } self;
-
-int64_t scan_now_us(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static int64_t boottime_ms(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 void scan_start(const struct settings *settings)
 {
@@ -86,7 +73,7 @@ static void tell(struct finding *f, int fd, const struct connection *c, struct f
     if (release_identity(fd) != c->cookie) return;
     f->fd = fd;
     f->facts = facts;
-    f->age_ms = boottime_ms() - (int64_t)c->opened_ms;
+    f->age_ms = clock_boottime_ms() - (int64_t)c->opened_ms;
     f->opened = c->opened;
     report(f);
 }
@@ -117,7 +104,7 @@ static bool look(int fd, struct connection *c, int64_t tell_until_us)
     if (!c->wait && !notice(fd, c)) return true;
     int64_t age_ms = self.now_ms - since_ms(c->wait);
     bool due = age_ms >= self.limit_ms && !(c->flags & SOCK_TOLD);
-    if (due && tell_until_us && tell_until_us - scan_now_us() < TELL_US) return false;
+    if (due && tell_until_us && tell_until_us - clock_monotonic_us() < TELL_US) return false;
     if (due) tell_close_wait(fd, c, age_ms);
     if (self.at_exit || age_ms >= COUNTED_MS || age_ms >= self.limit_ms)
         leaks_count(&self.leaks, &c->opened, age_ms);
@@ -143,6 +130,7 @@ static bool is_half_closed(const struct pollfd *p)
 
 static void begin_round(void)
 {
+    track_own_connections();
     self.next = 0;
     leaks_begin(&self.leaks);
 }
@@ -156,14 +144,14 @@ static void end_round(void)
 
 static enum scan step(int64_t until_us)
 {
-    self.now_ms = scan_now_us() / 1000;
+    self.now_ms = clock_monotonic_us() / 1000;
     if (!self.next) begin_round();
     unsigned n = gather(until_us ? SLICE : STEP, POLLRDHUP);
     for (const struct pollfd *p = self.polled; p < self.polled + n; p++) {
         struct connection c;
         if (!is_half_closed(p) || !track_connection(p->fd, &c) || !c.representative) continue;
         bool done = look(p->fd, &c, p == self.polled ? 0 : until_us);
-        if (done && (!until_us || scan_now_us() < until_us)) continue;
+        if (done && (!until_us || clock_monotonic_us() < until_us)) continue;
         unsigned rest = (unsigned)p->fd + (done ? 1 : 0);
         if (rest < self.next) self.next = rest;
         return SCAN_MORE;
@@ -246,18 +234,18 @@ static void tell_more(const struct untold *u)
 void scan_exit(int64_t limit_us)
 {
     struct untold u = {0};
-    int64_t end = scan_now_us() + limit_us;
+    int64_t end = clock_monotonic_us() + limit_us;
     while (!lock_try(&self.lock)) {
-        if (scan_now_us() > end) return;
+        if (clock_monotonic_us() > end) return;
         sys_call(SYS_sched_yield, 0, 0, 0);
     }
     self.at_exit = true;
     begin_round();
     do {
-        self.now_ms = scan_now_us() / 1000;
+        self.now_ms = clock_monotonic_us() / 1000;
         unsigned n = gather(STEP, POLLIN | POLLOUT | POLLRDHUP);
         for (unsigned i = 0; i < n; i++) look_at_exit(&self.polled[i], &u);
-    } while (self.next < TRACK_FD_MAX && scan_now_us() < end);
+    } while (self.next < TRACK_FD_MAX && clock_monotonic_us() < end);
     bool whole = self.next == TRACK_FD_MAX;
     if (!whole && track_connections() > u.seen) count_more(&u, track_connections() - u.seen, false);
     if (self.limit_ms && (whole || !self.whole)) end_round();

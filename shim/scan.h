@@ -37,7 +37,4 @@ void scan_exit(int64_t limit_us);
 // The leak table for the summary.
 unsigned scan_leaks(struct leak *list, unsigned max);
 
-// CLOCK_MONOTONIC in microseconds. No lock.
-int64_t scan_now_us(void);
-
 #endif

@@ -166,16 +166,14 @@ static void look_at_path(void)
         atomic_store(&sink.fd, fresh);
 }
 
-static bool is_pending(int sig)
+static uint64_t bit(int sig)
 {
-    uint64_t pending = 0;
-    sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
-    return pending >> (sig - 1) & 1;
+    return UINT64_C(1) << (sig - 1);
 }
 
 static void take_back(int sig)
 {
-    const uint64_t set = UINT64_C(1) << (sig - 1);
+    const uint64_t set = bit(sig);
     const struct timespec at_once = {0};
     sys_call4(SYS_rt_sigtimedwait, (long)&set, 0, (long)&at_once, sizeof set);
 }
@@ -191,10 +189,14 @@ static long write_parts(int fd, const struct iovec *part, int parts, int flags)
 // back unless one was pending before.
 static long write_quietly(int fd, const struct iovec *part, int parts, int flags)
 {
-    const bool pipe_pending = is_pending(SIGPIPE), size_pending = is_pending(SIGXFSZ);
+    const uint64_t both = bit(SIGPIPE) | bit(SIGXFSZ); // RLIMIT_FSIZE, setrlimit(2)
+    uint64_t mask = 0, pending = 0;
+    sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&both, (long)&mask, sizeof mask);
+    sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
     long n = write_parts(fd, part, parts, flags);
-    if (n == -EPIPE && !pipe_pending) take_back(SIGPIPE);
-    if (n == -EFBIG && !size_pending) take_back(SIGXFSZ); // RLIMIT_FSIZE, setrlimit(2)
+    if (n == -EPIPE && !(pending & bit(SIGPIPE))) take_back(SIGPIPE);
+    if (n == -EFBIG && !(pending & bit(SIGXFSZ))) take_back(SIGXFSZ);
+    if ((mask & both) != both) sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
     return n;
 }
 
@@ -305,13 +307,9 @@ bool sink_write(const char *line, size_t n)
 
 void sink_complain(const char *line, size_t n)
 {
-    const uint64_t all = UINT64_MAX;
-    uint64_t before = 0;
     const struct identity now = identity_fd(STDERR_FILENO);
     struct iovec part = {(char *)(uintptr_t)line, n};
-    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all);
     write_stderr(&now, &part, 1);
-    sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before);
 }
 
 int sink_fd(void)

@@ -21,12 +21,11 @@ int sink_open(const struct settings *s);
 
 // One whole line with its newline, at most LINE_MAX_BYTES, by one write. Returns false if it could not
 // be written (full pipe, full disk, closed stderr); the caller counts it. A file that was renamed or
-// removed (rotation) is opened anew, under the same number. Async-signal-safe; takes the sink lock; the
-// caller blocks SIGPIPE and SIGXFSZ (guard.h).
+// removed (rotation) is opened anew, under the same number. Async-signal-safe; takes the sink lock.
 bool sink_write(const char *line, size_t n);
 
 // One whole line with its newline to stderr, whatever PRECLOSE_LOG says: for what is wrong in the settings,
-// before sink_open. As careful as sink_write, and blocks signals itself. What can't be written is dropped.
+// before sink_open. As careful as sink_write. What can't be written is dropped.
 // Async-signal-safe, no lock.
 void sink_complain(const char *line, size_t n);
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "aside.h"
+#include "clock.h"
 #include "lock.h"
 #include "procfs.h"
 #include "sys.h"
@@ -274,7 +275,7 @@ static void look_at_all(struct search *s)
     int ret;
     while ((ret = procfs_next(&list, &tid)) > 0) {
         if ((pid_t)tid == s->caller || (pid_t)tid == s->me || (pid_t)tid == atomic_load(&own)) continue;
-        if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_now_us() >= s->deadline_us) break;
+        if ((seen + failed) % THREADS_A_LOOK == 0 && (uint64_t)clock_monotonic_us() >= s->deadline_us) break;
         if (look_at(s, tid))
             seen++;
         else
@@ -289,7 +290,7 @@ static void look_at_all(struct search *s)
 static void search(void *arg)
 {
     struct search *s = arg;
-    uint64_t start_us = procfs_now_us();
+    uint64_t start_us = (uint64_t)clock_monotonic_us();
     s->deadline_us = start_us + s->limit_us;
     s->me = aside_here() ? (pid_t)sys_call(SYS_gettid, 0, 0, 0) : s->caller;
     s->tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
@@ -299,7 +300,13 @@ static void search(void *arg)
         procfs_close(s->tasks);
         if (s->mem >= 0) procfs_close(s->mem);
     }
-    s->took_us = procfs_now_us() - start_us;
+    s->took_us = (uint64_t)clock_monotonic_us() - start_us;
+}
+
+void threads_none(struct blocked *b)
+{
+    b->known = b->sending = b->waiting = b->sigpipe = false;
+    b->n = b->running = 0;
 }
 
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)

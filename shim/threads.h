@@ -37,6 +37,9 @@ struct blocked {
 // Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
 
+// A *b that says nothing, not even that nothing is blocked. Pure.
+void threads_none(struct blocked *b);
+
 // The threads of b stay blocked on a socket that has been closed as fd: while none of them has run (the third number of
 // /proc/PID/task/TID/schedstat), it is not on the next socket of that number. Remembers the last 64. For callers that
 // hold no lock; async-signal-safe, takes a lock of its own.

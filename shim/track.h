@@ -1,9 +1,10 @@
 // Which descriptors of this process are sockets, which of them are the same socket, and who else may
 // hold it.
 //
-// A socket here is an open file description (open(2)): what dup shares. Its records are found by
-// descriptor in a uthash table under one lock; whether a descriptor is tracked at all is answered from an
-// array without it. Epoll sets are tracked too, since a socket must be taken out of them.
+// A socket here is an open file description (open(2)): what dup shares. Its record is found by descriptor in a table of
+// two levels under one lock, and by cookie in a uthash index, which is made when first needed; whether a descriptor is
+// tracked at all is answered from an array without the lock. Epoll sets are tracked too, since a socket must be taken
+// out of them. One socket takes 100 bytes.
 #ifndef PRECLOSE_TRACK_H
 #define PRECLOSE_TRACK_H
 
@@ -29,21 +30,23 @@ enum {
     FD_ACTING = 128, // and it is being shut down
     FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
     FD_LEAKED = 512, // a child in this process's memory (vfork) has made it survive an exec
-    FD_TCP = 1024,   // with FD_SOCKET: a TCP socket that this process has opened itself
+    FD_TCP = 1024,   // with FD_SOCKET: a TCP socket that this process, or one that it was forked from, has opened
 };
 
-extern _Atomic uint16_t fd_state[TRACK_FD_MAX];
+#define FD_FLAGS UINT32_C(0xffff) // the bits of these; above them, how often a socket of this number has been closed
+
+extern _Atomic uint32_t fd_state[TRACK_FD_MAX];
 
 // The state of any number, also one that is no descriptor. Async-signal-safe, no lock.
-static inline uint16_t track_state(int fd)
+static inline uint32_t track_state(int fd)
 {
     if ((unsigned)fd >= TRACK_FD_MAX) return 0;
-    return atomic_load_explicit(&fd_state[fd], memory_order_acquire);
+    return atomic_load_explicit(&fd_state[fd], memory_order_acquire) & FD_FLAGS;
 }
 
 // Changes the state where the table can't be reached (a signal handler that interrupted us).
 // Async-signal-safe, no lock.
-void track_mark(int fd, uint16_t set, uint16_t clear);
+void track_mark(int fd, uint32_t set, uint32_t clear);
 
 // Who else may hold a socket, besides the descriptors of this process.
 enum share {
@@ -61,6 +64,7 @@ enum {
     SOCK_HANDS_OFF = 8, // its protocol would turn a shutdown into lost data (kTLS) or into packets (TCP_REPAIR)
     SOCK_CONNECTED = 16, // TCP: it was accepted, or its connect has succeeded or is under way
     SOCK_TOLD = 32,      // and that its peer has closed it long ago is told
+    SOCK_ASK = 64,       // it may have options that close depends on (SO_LINGER), or be more than its kind says (MPTCP)
 };
 
 struct ofd; // an open file description: what duplicates share
@@ -72,6 +76,7 @@ struct opening {
     enum share share; // SHARE_PASSED, SHARE_INHERITED, or SHARE_NONE for one that this process has made
     bool cloexec;
     bool connected; // it was accepted, or came connected from another process
+    bool asks;      // SOCK_ASK
 };
 
 // What was known of a descriptor that has been retired.
@@ -86,7 +91,8 @@ struct retired {
     bool forefathers;        // a process that this one was forked from had opened it
     bool leaky;              // a program that a child runs gets it too
     bool exposed;            // it has been so at a fork or a spawn, or is
-    uint64_t execs;          // family_execs() when it was opened
+    uint32_t execs;          // family_execs() when it was opened
+    uint32_t closing;        // what track_closed takes
     uint64_t forks;          // track_forks() at that moment
     bool epoll;              // it was an epoll set, not a socket
     bool stuck;              // it is in an epoll set that it can't be taken out of
@@ -98,6 +104,11 @@ struct retired {
 
 // fd is a new socket. Whatever was recorded for the number is gone.
 void track_open(int fd, const struct opening *o);
+
+// The same for one that was accepted from listener, which says what kind it is, and whether SOCK_ASK, as the options
+// of a listener are those of what is accepted (net/core/sock.c sk_clone_lock). Returns false, and has done nothing, if
+// the listener is not known or was not opened here.
+bool track_accepted(int fd, int listener, struct opening *o);
 
 // fd is a new epoll set.
 void track_open_epoll(int fd, bool cloexec);
@@ -130,7 +141,8 @@ void track_given(int fd);
 // Returns false if it is not tracked.
 bool track_passed(int fd);
 
-// A descriptor of the socket with this cookie, or -1. Walks the whole table.
+// A descriptor of the socket with this cookie, or -1. The first call makes an index of all sockets, which is kept up
+// from then on, at 80 bytes for each; without memory for it every call walks the whole table.
 int track_find(uint64_t cookie);
 
 // Any socket may have been duplicated unseen.
@@ -140,7 +152,10 @@ void track_doubt(void);
 void track_epoll_add(int set, int fd);
 void track_epoll_del(int set, int fd);
 
-// The call of thread tid that closes first..last has returned.
+// The call that closes what track_retire has retired has returned. No lock.
+void track_closed(int fd, uint32_t closing);
+
+// The same for the call of thread tid that closes first..last.
 void track_closed_range(unsigned first, unsigned last, pid_t tid);
 
 // The cookie of the socket that a thread other than tid is closing under this number; 0 if none is.
@@ -150,7 +165,7 @@ uint64_t track_closing(int fd, pid_t tid);
 void track_give_up(int fd, uint64_t cookie);
 
 // The lowest number from first on whose state has one of these bits, or -1. No lock.
-int track_next_with(unsigned first, uint16_t bits);
+int track_next_with(unsigned first, uint32_t bits);
 
 // What is known of a TCP socket of this process's own (FD_TCP).
 struct connection {
@@ -210,6 +225,9 @@ bool track_is_split(void);
 // In a forked child: every socket is possibly shared, and a table that was being changed by another thread of
 // the parent is given up.
 void track_fork_recover(void);
+
+// FD_TCP from now on for connections that this process has opened itself, not one that it was forked from.
+void track_own_connections(void);
 
 // Was this process forked from the one that started? Has its table been given up then? No lock.
 bool track_is_child(void);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "clock.h"
 #include "masks.h"
 #include "real.h"
 #include "scan.h"
@@ -129,7 +130,7 @@ static bool begin_work(void)
         if (atomic_load(&self.forking) <= 0) return true;
         atomic_store(&self.busy, false);
         pause_us(1000);
-        int64_t now = scan_now_us();
+        int64_t now = clock_monotonic_us();
         if (!end) end = now + FORK_US;
         if (now > end) atomic_store(&self.forking, 0);
     }
@@ -176,13 +177,6 @@ static bool leave(void)
     return true;
 }
 
-static int64_t cpu_us(void)
-{
-    struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&t, 0);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static void *watch(void *unused)
 {
     set_mask(~MASKS_LIBC);
@@ -192,10 +186,10 @@ static void *watch(void *unused)
     atomic_store(&self.tid, tid);
     atomic_store(&self.state, RUNNING);
     for (;;) {
-        int64_t start = cpu_us();
+        int64_t start = clock_thread_us();
         bool whole = may_stay() && look_around();
         if (!whole && leave()) return unused;
-        int64_t rest = (cpu_us() - start) * SHARE;
+        int64_t rest = (clock_thread_us() - start) * SHARE;
         sleep_us(rest > self.tick_us ? rest : self.tick_us);
     }
 }
@@ -229,7 +223,7 @@ static void start_thread(void)
     int err = make_thread(STACK_BYTES);
     if (err == EINVAL) err = make_thread(0); // thread-local data that does not fit
     if (err) {
-        atomic_store(&self.next_try_us, scan_now_us() + GIVE_UP_US);
+        atomic_store(&self.next_try_us, clock_monotonic_us() + GIVE_UP_US);
         atomic_store(&self.state, NOBODY);
     }
     errno = saved;
@@ -241,6 +235,7 @@ static void start_thread(void)
 // Returns what come_back takes.
 static uint64_t step_outside(struct guard *g)
 {
+    guard_mask(g);
     uint64_t mask = g->mask;
     atomic_fetch_add(&self.outside, 1);
     g->mask = ~(bit(SIGSETXID) | fault_signals());
@@ -304,7 +299,7 @@ static bool is_nobody(void)
     for (;;) {
         int state = atomic_load(&self.state);
         if (state != LEAVING) return state == NOBODY;
-        int64_t now = scan_now_us();
+        int64_t now = clock_monotonic_us();
         if (!end) end = now + LEAVE_PATIENCE_US;
         if (now > end) return false;
         sys_call(SYS_sched_yield, 0, 0, 0);
@@ -335,7 +330,7 @@ static void note_usual(uint64_t mask)
 void watch_new_thread(void)
 {
     struct guard g;
-    if (guard_enter(&g) != ENTRY_OK) return;
+    if (guard_enter_masked(&g) != ENTRY_OK) return;
     track_threads();
     bool starts = false;
     if (self.how != WATCH_OFF && self.how != WATCH_CALLS) {
@@ -358,7 +353,7 @@ static void slice(int64_t now)
     int64_t end = now;
     while (result == SCAN_MORE && end < now + SLICE_US / 5) {
         result = scan_step(now + SLICE_US * 2 / 3);
-        end = scan_now_us();
+        end = clock_monotonic_us();
     }
     int64_t took = end - now < SLICE_US * 20 ? end - now : SLICE_US * 20; // where another process ran meanwhile
     int64_t next = end + took * SHARE;
@@ -370,12 +365,13 @@ static void slice(int64_t now)
 }
 
 // Returns whether the thread is to be started, outside of the guard.
-static bool work(const struct guard *g)
+static bool work(struct guard *g)
 {
     if (self.how == WATCH_OFF || !track_connections() || atomic_load(&self.ended)) return false;
     if (!is_nobody()) return false;
-    int64_t now = scan_now_us();
+    int64_t now = clock_monotonic_us();
     if (wants_thread() && now >= atomic_load(&self.next_try_us)) {
+        guard_mask(g);
         if (has_company() && may_start_here(g->mask)) return true;
         atomic_store(&self.next_try_us, now + RETRY_US);
     }
@@ -411,7 +407,7 @@ static void wait_until_gone(void)
         bool running = atomic_load(&self.state) != NOBODY; // first: it says whose numbers these are
         pid_t tid = atomic_load(&self.tid), last = atomic_load(&self.last_tid);
         if (!running && (tid == own || !is_there(tid)) && (last == own || !is_there(last))) return;
-        int64_t now = scan_now_us();
+        int64_t now = clock_monotonic_us();
         if (!end) end = now + PATIENCE_US;
         if (now > end) return;
         if (running) wake();
@@ -434,15 +430,15 @@ bool watch_bar(void)
 void watch_quiet(void)
 {
     if (!atomic_load(&self.outside)) return;
-    int64_t end = scan_now_us() + PATIENCE_US;
-    while (atomic_load(&self.outside) && scan_now_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
+    int64_t end = clock_monotonic_us() + PATIENCE_US;
+    while (atomic_load(&self.outside) && clock_monotonic_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
 }
 
 void watch_unbar(bool barred)
 {
     struct guard g;
     if (!barred || atomic_fetch_sub(&self.barred, 1) > 1 || !track_connections()) return;
-    if (guard_enter(&g) != ENTRY_OK) return;
+    if (guard_enter_masked(&g) != ENTRY_OK) return;
     leave_and_start(&g, is_nobody() && wants_thread() && has_company() && may_start_here(g.mask));
 }
 
@@ -475,8 +471,8 @@ void watch_before_fork(void)
     if (alone) atomic_fetch_add(&self.barred, 1);
     forks++;
     atomic_fetch_add(&self.forking, 1);
-    int64_t end = scan_now_us() + FORK_PATIENCE_US;
-    while (atomic_load(&self.busy) && scan_now_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
+    int64_t end = clock_monotonic_us() + FORK_PATIENCE_US;
+    while (atomic_load(&self.busy) && clock_monotonic_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
     if (!alone) {
         guard_leave(&g);
         return;
@@ -522,8 +518,8 @@ bool watch_due(void)
 void watch_exit(void)
 {
     if (atomic_exchange(&self.ended, true)) return;
-    int64_t end = scan_now_us() + EXIT_PATIENCE_US;
+    int64_t end = clock_monotonic_us() + EXIT_PATIENCE_US;
     wake();
-    while (atomic_load(&self.busy) && scan_now_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
+    while (atomic_load(&self.busy) && clock_monotonic_us() < end) sys_call(SYS_sched_yield, 0, 0, 0);
     if (track_connections()) scan_exit(EXIT_PATIENCE_US);
 }

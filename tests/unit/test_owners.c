@@ -826,7 +826,7 @@ static enum verdict verdict_of(const struct subject *s, pid_t pid)
         .caller = (unsigned)getpid(),
         .since_ms = s->since_ms,
         .leaked = s->leaked || !s->since_ms,
-        .deadline_us = procfs_now_us() + AMPLE_US,
+        .deadline_us = (uint64_t)clock_monotonic_us() + AMPLE_US,
         .kcmp = true,
     };
     snprintf(q->link, sizeof q->link, "socket:[%lu]", (unsigned long)s->inode);

@@ -100,6 +100,75 @@ static void a_number_used_again_unseen_is_a_new_socket(void **state)
     assert_int_equal(retire(3).others, 0);
 }
 
+static void a_close_ends_for_the_socket_that_it_began_with(void **state)
+{
+    (void)state;
+    open_one(3);
+    uint32_t first = retire(3).closing;
+    assert_int_equal(track_closing(3, there.tid), 0);
+    assert_int_not_equal(track_closing(3, there.tid + 1), 0);
+    open_one(3);
+    uint32_t second = retire(3).closing;
+    track_closed(3, first);
+    assert_int_equal(track_state(3), FD_CLOSED | FD_CLOSING);
+    track_closed(3, second);
+    assert_int_equal(track_state(3), FD_CLOSED);
+    duplicate(3, 4); // of nothing
+    assert_int_equal(track_state(4), 0);
+}
+
+static void what_is_accepted_is_as_its_listener(void **state)
+{
+    (void)state;
+    struct opening o = {.place = here, .cookie = 77, .kind = KIND_OTHER, .cloexec = true, .connected = true};
+    assert_false(track_accepted(4, 3, &o));
+    assert_int_equal(track_state(4), 0);
+    open_one(3);
+    assert_true(track_accepted(4, 3, &o));
+    struct retired r = retire(4);
+    assert_int_equal(r.kind, KIND_TCP);
+    assert_int_equal(r.flags, SOCK_CONNECTED);
+    track_flags(3, SOCK_ASK);
+    assert_true(track_accepted(4, 3, &o));
+    assert_int_equal(retire(4).flags, SOCK_CONNECTED | SOCK_ASK);
+    retire(3);
+    open_one(3);
+    track_forked(); // a child may have set an option of the listener's
+    assert_true(track_accepted(4, 3, &o));
+    assert_int_equal(retire(4).flags, SOCK_CONNECTED | SOCK_ASK);
+    retire(3);
+    open_as(3, SHARE_PASSED, true);
+    assert_false(track_accepted(4, 3, &o));
+    retire(3);
+}
+
+static void a_socket_is_found_by_its_cookie(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    struct opening o = {.place = here, .kind = KIND_UDP, .cloexec = true};
+    uint64_t base = UINT64_C(1) << 40;
+    for (int fd = 3; fd < N; fd++) {
+        o.cookie = base + (uint64_t)fd;
+        track_open(fd, &o);
+        if (fd == N / 2) assert_int_equal(track_find(base + 5), 5);
+    }
+    for (int fd = 3; fd < N; fd++) assert_int_equal(track_find(base + (uint64_t)fd), fd);
+    assert_int_equal(track_find(base + N), -1);
+    duplicate(5, N);
+    retire(5);
+    assert_int_equal(track_find(base + 5), N);
+    retire(N);
+    assert_int_equal(track_find(base + 5), -1);
+    o.cookie = base + N;
+    track_open(6, &o); // closed before, unseen
+    assert_int_equal(track_find(base + 6), -1);
+    assert_int_equal(track_find(base + N), 6);
+    for (int fd = 6; fd < N; fd++) retire(fd);
+    retire(3);
+    retire(4);
+}
+
 static void a_fork_makes_what_exists_possibly_shared(void **state)
 {
     (void)state;
@@ -344,8 +413,11 @@ static void a_child_has_no_connections_of_its_parent(void **state)
     connect_one(3);
     track_fork_recover();
     assert_int_equal(track_connections(), 0);
-    assert_int_equal(track_next_with(0, FD_TCP), -1);
     assert_false(track_connection(3, &c));
+    open_one(5);
+    track_own_connections();
+    assert_int_equal(track_next_with(0, FD_TCP), 5);
+    retire(5);
     duplicate(3, 4);
     track_connected(4);
     assert_int_equal(track_connections(), 0);
@@ -619,6 +691,9 @@ int main(void)
         cmocka_unit_test(only_the_last_duplicate_is_the_last_hold),
         cmocka_unit_test(a_duplicate_being_made_counts),
         cmocka_unit_test(a_number_used_again_unseen_is_a_new_socket),
+        cmocka_unit_test(a_close_ends_for_the_socket_that_it_began_with),
+        cmocka_unit_test(what_is_accepted_is_as_its_listener),
+        cmocka_unit_test(a_socket_is_found_by_its_cookie),
         cmocka_unit_test(a_fork_makes_what_exists_possibly_shared),
         cmocka_unit_test(a_child_knows_what_it_has_not_opened),
         cmocka_unit_test(a_spawn_shares_what_is_not_close_on_exec),
