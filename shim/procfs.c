@@ -143,9 +143,45 @@ bool procfs_number(const char **text, unsigned base, uint64_t *number)
     return true;
 }
 
-uint64_t procfs_now_us(void)
+static uint64_t clock_us(clockid_t clock)
 {
     struct timespec t = {0, 0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0);
+    sys_call(SYS_clock_gettime, clock, (long)&t, 0);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+uint64_t procfs_now_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+void procfs_limit(struct procfs_limit *l, uint64_t us)
+{
+    *l = (struct procfs_limit){
+        .us = us,
+        .start_us = procfs_now_us(),
+        .start_cpu_us = clock_us(CLOCK_THREAD_CPUTIME_ID),
+    };
+}
+
+uint64_t procfs_spent(const struct procfs_limit *l)
+{
+    return clock_us(CLOCK_THREAD_CPUTIME_ID) - l->start_cpu_us + l->rested_us;
+}
+
+bool procfs_is_over(const struct procfs_limit *l)
+{
+    uint64_t passed = procfs_now_us() - l->start_us;
+    if (passed < l->us) return false;
+    return passed >= l->us + PROCFS_WAIT_US || procfs_spent(l) >= l->us;
+}
+
+void procfs_rest(struct procfs_limit *l, uint64_t us)
+{
+    uint64_t spent = procfs_spent(l);
+    if (spent >= l->us) return;
+    if (us > l->us - spent) us = l->us - spent;
+    struct timespec t = {.tv_nsec = (long)us * 1000};
+    sys_call(SYS_nanosleep, (long)&t, 0, 0);
+    l->rested_us += us;
 }
