@@ -6,8 +6,7 @@
 // - Its descriptors don't move while they are read (dup2 to a number that has been read, close of the other):
 //   none of its threads runs in that time. See quiet() and is_unchanged().
 // - Every descriptor table is read: threads can have one of their own (unshare(CLONE_FILES)).
-// - No process is missed because it is born behind the place where the listing of /proc is: the last process
-//   id that was given out is the same before and after one whole pass.
+// - No process is missed because it is born behind the place where the listing of /proc is. See look_at_everyone().
 // Whatever can't be done ends in HELD or UNKNOWN. Left out: two processes with one table between them
 // (clone(2), CLONE_FILES without CLONE_THREAD), which could take turns in moving a descriptor.
 #include "owners.h"
@@ -21,10 +20,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <time.h>
 
 #include "aside.h"
-#include "clock.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -55,6 +52,7 @@ struct process {
     char state;
     unsigned parent;
     uint64_t flags, start; // start: ticks since boot
+    bool thread;           // not the first of its process
 };
 
 struct search {
@@ -63,9 +61,10 @@ struct search {
     int proc, load;        // /proc, /proc/loadavg
     unsigned self, caller; // this process, and the thread that wants to know
     unsigned me;           // the thread that looks: the caller, or one aside
-    uint64_t since_ms, limit_us, deadline_us;
+    uint64_t since_ms, limit_us;
+    struct procfs_limit limit;
     bool leaked;      // a message of any process's may hold it
-    bool late, kcmp;  // past the deadline; kcmp(2) may be called and works
+    bool late, kcmp;  // out of time; kcmp(2) may be called and works
     char link[32];    // "socket:[INODE]"
     char epolled[32]; // " ino:INODE sdev:", as an epoll set shows it
     unsigned culprit; // the last process that did not turn out CLEAN; 0 none
@@ -74,12 +73,13 @@ struct search {
     struct task task[TASKS_MAX];
     unsigned tasks;
     char text[4096], processes[4096], threads[1024], descriptors[1024];
+    uint64_t newest;             // process id
     uint64_t settled[PIDS / 64]; // processes that are CLEAN
 };
 
 static bool is_late(struct search *s)
 {
-    s->late = s->late || (uint64_t)clock_monotonic_us() >= s->deadline_us;
+    s->late = s->late || procfs_is_over(&s->limit);
     return s->late;
 }
 
@@ -118,11 +118,14 @@ static long read_process(struct search *s, unsigned pid, struct process *p)
     if (!at || at[1] != ' ' || !at[2] || at[3] != ' ') return -EINVAL;
     p->state = at[2];
     at += 4;
-    uint64_t field[23] = {0};
-    for (int i = 4; i <= 22; i++) {
-        if (*at == '-') at++;
+    uint64_t field[39] = {0};
+    bool below_zero = false;
+    for (int i = 4; i <= 38; i++) {
+        below_zero = *at == '-';
+        if (below_zero) at++;
         if (!procfs_number(&at, 10, &field[i])) return -EINVAL;
     }
+    p->thread = below_zero; // the signal at its end is -1 (kernel/fork.c copy_process)
     p->parent = (unsigned)field[4];
     p->flags = field[9];
     p->start = field[22];
@@ -382,7 +385,7 @@ static enum verdict look_into(struct search *s, unsigned pid)
     struct process p;
     long ret = read_process(s, pid, &p);
     if (ret < 0) return is_gone(ret) ? CLEAN : OPAQUE;
-    if (p.flags & KERNEL_THREAD) return CLEAN;
+    if (p.flags & KERNEL_THREAD || p.thread) return CLEAN;
     bool relative = !s->since_ms || (!is_older(s, &p) && may_descend(s, p.parent));
     if (!relative && !s->leaked) return CLEAN;
     procfs_path(path, pid, "/task");
@@ -465,7 +468,18 @@ static void blame(struct search *s, unsigned pid, enum verdict v)
     if (v > BUSY || (v == BUSY && !s->late)) s->culprit = pid;
 }
 
-// Looks into every process that is not settled yet. Returns the worst; s->culprit is the process it was.
+// Looks into a process, unless it is settled.
+static enum verdict settle(struct search *s, unsigned pid)
+{
+    if (pid >= PIDS) return UNPROVEN;
+    if (pid == s->self || (s->settled[pid / 64] >> pid % 64 & 1)) return CLEAN;
+    enum verdict v = look_into(s, pid);
+    blame(s, pid, v);
+    if (v == CLEAN) s->settled[pid / 64] |= 1ull << pid % 64;
+    return v;
+}
+
+// Looks into every process that is listed. Returns the worst; s->culprit is the process it was.
 static enum verdict pass(struct search *s)
 {
     struct procfs_list list = {.fd = s->proc, .buffer = s->processes, .size = sizeof s->processes};
@@ -475,17 +489,47 @@ static enum verdict pass(struct search *s)
     if (sys_call(SYS_lseek, s->proc, 0, 0) != 0) return UNPROVEN;
     while ((ret = procfs_next(&list, &n)) > 0) {
         if (is_late(s)) return BUSY;
-        if (n >= PIDS) return UNPROVEN;
-        if (n == s->self || (s->settled[n / 64] >> n % 64 & 1)) continue;
-        enum verdict v = look_into(s, n);
-        blame(s, n, v);
-        if (v == CLEAN) s->settled[n / 64] |= 1ull << n % 64;
+        enum verdict v = settle(s, n);
         if (v > BUSY) return v;
         if (v > all) all = v;
     }
     enum verdict v = ret < 0 ? UNPROVEN : look_into_ourselves(s);
     blame(s, s->self, v);
     return v > all ? v : all;
+}
+
+// Looks into the processes that have come after that one, in the order of their coming, until there are no more.
+static enum verdict catch_up(struct search *s, uint64_t from)
+{
+    for (uint64_t now, last = from; (now = last_pid(s)) != last; last = now) {
+        if (now < last) return BUSY; // or the numbers have begun again
+        s->newest = now;
+        for (uint64_t pid = last + 1; pid <= now; pid++) {
+            enum verdict v = is_late(s) ? BUSY : settle(s, (unsigned)pid);
+            if (v != CLEAN) return v;
+        }
+    }
+    return CLEAN;
+}
+
+// While processes come and go. Nobody need wait for a moment in which none is born, as children are found after their
+// parents, and are visible to us before those come to rest, or to an end:
+// - The first pass finds all that are there when it begins without the socket. Whoever holds it after that is a child
+//   that one of them had before it was looked at.
+// - Such a child may have had its number before the pass began, though it was not to be seen yet. The second finds it.
+// - The others have greater numbers than any at the beginning, and each a greater one than its parent. The walk through
+//   these numbers comes to the parent first; and one that it finds nobody behind, since he is being born, is the child
+//   of one that it has found without the socket.
+static enum verdict look_at_everyone(struct search *s)
+{
+    uint64_t last = last_pid(s);
+    if (!last) return UNPROVEN;
+    // The numbers have begun again: a settled one may have been given out anew.
+    if (last < s->newest) memset(s->settled, 0, sizeof s->settled);
+    s->newest = last;
+    enum verdict v = pass(s);
+    if (v == CLEAN) v = pass(s);
+    return v == CLEAN ? catch_up(s, last) : v;
 }
 
 // Does some process have the same file under the same number? A forked child commonly does, and so does a
@@ -526,15 +570,6 @@ static bool is_our_proc(struct search *s)
     return procfs_number(&at, 10, &self) && self == s->self;
 }
 
-static void nap(struct search *s, unsigned turn)
-{
-    uint64_t now = (uint64_t)clock_monotonic_us(), us = (uint64_t)NAP_US << (turn < 5 ? turn : 5);
-    if (now >= s->deadline_us) return;
-    if (us > s->deadline_us - now) us = s->deadline_us - now;
-    struct timespec t = {.tv_nsec = (long)us * 1000};
-    sys_call(SYS_nanosleep, (long)&t, 0, 0);
-}
-
 // A process that is younger than the socket has not opened it, whatever the caller believes: it has it by
 // fork, and the process that opened it may be any older one.
 static void doubt_opener(struct search *s)
@@ -548,28 +583,21 @@ static enum owners prove(struct search *s)
 {
     doubt_opener(s);
     if (s->kcmp && is_held_as_here(s)) return OWNERS_HELD;
-    uint64_t last = last_pid(s), now;
-    for (unsigned turn = 0; last; turn++, last = now) {
-        enum verdict v = pass(s);
-        if (v > BUSY) return v == UNPROVEN ? OWNERS_UNKNOWN : OWNERS_HELD;
-        now = last_pid(s);
-        if (v == CLEAN && now == last) {
-            s->culprit = 0;
-            return is_all_visible(s) ? OWNERS_ALONE : OWNERS_UNKNOWN;
-        }
-        if (is_late(s)) break;
-        // Process ids have started again from the bottom: a settled one may have been given out anew.
-        if (now < last) memset(s->settled, 0, sizeof s->settled);
-        if (v == BUSY) nap(s, turn);
+    enum verdict v = look_at_everyone(s);
+    for (unsigned turn = 0; v == BUSY && !is_late(s); turn++) {
+        procfs_rest(&s->limit, (uint64_t)NAP_US << (turn < 5 ? turn : 5));
+        v = look_at_everyone(s);
     }
-    return OWNERS_UNKNOWN;
+    if (v == HOLDER || v == OPAQUE) return OWNERS_HELD;
+    if (v != CLEAN) return OWNERS_UNKNOWN;
+    s->culprit = 0;
+    return is_all_visible(s) ? OWNERS_ALONE : OWNERS_UNKNOWN;
 }
 
 static void search(void *arg)
 {
     struct search *s = arg;
-    uint64_t start_us = (uint64_t)clock_monotonic_us(); // what a thread aside waits for a processor is not spent
-    s->deadline_us = start_us + s->limit_us;
+    procfs_limit(&s->limit, s->limit_us);
     s->me = (unsigned)sys_call(SYS_gettid, 0, 0, 0);
     s->proc = procfs_open_directory(AT_FDCWD, "/proc");
     if (s->proc < 0) return;
@@ -580,7 +608,7 @@ static void search(void *arg)
         procfs_close(s->load);
     }
     procfs_close(s->proc);
-    s->answer->took_us = (uint64_t)clock_monotonic_us() - start_us;
+    s->answer->took_us = procfs_spent(&s->limit);
 }
 
 void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64_t limit_us,

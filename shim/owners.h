@@ -14,7 +14,7 @@ enum owners {
 struct owners_answer {
     enum owners owners;
     int pid;          // HELD: a process that holds it or could; UNKNOWN: one that kept changing; 0: none
-    uint64_t took_us; // CLOCK_MONOTONIC microseconds spent
+    uint64_t took_us; // microseconds spent, as a struct procfs_limit counts them
 };
 
 // Looks for the socket with this inode number in the descriptors, epoll sets and registered io_uring files
@@ -27,7 +27,7 @@ struct owners_answer {
 // leaked: a program that a child ran may have got it, and have passed it on. Then older and unrelated processes count
 // too, as far as they can be looked into, and so does every queue of theirs, of the children and of this process.
 // fd: the descriptor, in the caller's table, that is about to be closed. limit_us: time after which it gives
-// up.
+// up (procfs.h, procfs_limit).
 //
 // ALONE is true of one moment of the call. What the caller must know of by other means: a fork, a
 // sendmsg(SCM_RIGHTS) or an unshare(CLONE_FILES) of another thread since then; other descriptors of the

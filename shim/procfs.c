@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "aside.h"
+#include "clock.h"
 #include "sys.h"
 
 int procfs_open(int dir, const char *path)
@@ -144,3 +145,33 @@ bool procfs_number(const char **text, unsigned base, uint64_t *number)
     return true;
 }
 
+void procfs_limit(struct procfs_limit *l, uint64_t us)
+{
+    *l = (struct procfs_limit){
+        .us = us,
+        .start_us = (uint64_t)clock_monotonic_us(),
+        .start_cpu_us = (uint64_t)clock_thread_us(),
+    };
+}
+
+uint64_t procfs_spent(const struct procfs_limit *l)
+{
+    return (uint64_t)clock_thread_us() - l->start_cpu_us + l->rested_us;
+}
+
+bool procfs_is_over(const struct procfs_limit *l)
+{
+    uint64_t passed = (uint64_t)clock_monotonic_us() - l->start_us;
+    if (passed < l->us) return false;
+    return passed >= l->us + PROCFS_WAIT_US || procfs_spent(l) >= l->us;
+}
+
+void procfs_rest(struct procfs_limit *l, uint64_t us)
+{
+    uint64_t spent = procfs_spent(l);
+    if (spent >= l->us) return;
+    if (us > l->us - spent) us = l->us - spent;
+    struct timespec t = {.tv_nsec = (long)us * 1000};
+    sys_call(SYS_nanosleep, (long)&t, 0, 0);
+    l->rested_us += us;
+}

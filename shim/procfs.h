@@ -56,4 +56,23 @@ void procfs_path(char *path, unsigned number, const char *tail);
 // and any spaces. Returns false if there is none.
 bool procfs_number(const char **text, unsigned base, uint64_t *number);
 
+// How long a look may take. What it works and rests is counted, and what it waits for a processor is not: on a machine
+// that is busy enough, that alone would be more than any limit. In all it is ended PROCFS_WAIT_US after its limit.
+#define PROCFS_WAIT_US 1000000
+
+struct procfs_limit {
+    uint64_t us; // the limit
+    uint64_t start_us, start_cpu_us, rested_us;
+};
+
+// Begins to count, for the calling thread (CLOCK_THREAD_CPUTIME_ID).
+void procfs_limit(struct procfs_limit *l, uint64_t us);
+
+// Microseconds counted so far; is the limit reached?
+uint64_t procfs_spent(const struct procfs_limit *l);
+bool procfs_is_over(const struct procfs_limit *l);
+
+// Sleeps for at most us microseconds, within the limit.
+void procfs_rest(struct procfs_limit *l, uint64_t us);
+
 #endif

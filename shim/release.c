@@ -20,7 +20,7 @@
 #include "track.h"
 
 #define NO_COOKIE (1ull << 63)
-#define PATIENCE_MS 300 // more than the longest look into /proc takes
+#define PATIENCE_MS 2500 // more than two looks into /proc take, at their limits (procfs.h, procfs_limit)
 #define OPENING_MS 20 // between the opening of a socket by the kernel and our noting of it
 
 // Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's

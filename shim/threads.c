@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 
 #include "aside.h"
-#include "clock.h"
 #include "lock.h"
 #include "procfs.h"
 #include "sys.h"
@@ -66,7 +65,7 @@ static _Atomic pid_t own; // the thread of preclose itself
 
 struct search {
     int fd;
-    uint64_t limit_us, deadline_us, took_us;
+    uint64_t limit_us, took_us;
     int tasks; // /proc/self/task
     int mem;   // /proc/self/mem, once it is needed; -1
     pid_t caller, me; // who wants to know, and who looks
@@ -267,7 +266,7 @@ static bool look_at(struct search *s, unsigned tid)
     return true;
 }
 
-static void look_at_all(struct search *s)
+static void look_at_all(struct search *s, const struct procfs_limit *limit)
 {
     char buffer[LIST_BYTES];
     struct procfs_list list = {.fd = s->tasks, .buffer = buffer, .size = sizeof buffer};
@@ -275,7 +274,7 @@ static void look_at_all(struct search *s)
     int ret;
     while ((ret = procfs_next(&list, &tid)) > 0) {
         if ((pid_t)tid == s->caller || (pid_t)tid == s->me || (pid_t)tid == atomic_load(&own)) continue;
-        if ((seen + failed) % THREADS_A_LOOK == 0 && (uint64_t)clock_monotonic_us() >= s->deadline_us) break;
+        if ((seen + failed) % THREADS_A_LOOK == 0 && procfs_is_over(limit)) break;
         if (look_at(s, tid))
             seen++;
         else
@@ -286,21 +285,20 @@ static void look_at_all(struct search *s)
     if (ret || (failed && !seen)) s->found->known = false;
 }
 
-// The time that a thread aside waits for a processor is not spent, and not counted.
 static void search(void *arg)
 {
     struct search *s = arg;
-    uint64_t start_us = (uint64_t)clock_monotonic_us();
-    s->deadline_us = start_us + s->limit_us;
+    struct procfs_limit limit;
+    procfs_limit(&limit, s->limit_us);
     s->me = aside_here() ? (pid_t)sys_call(SYS_gettid, 0, 0, 0) : s->caller;
     s->tasks = procfs_open_directory(AT_FDCWD, "/proc/self/task");
     if (s->tasks >= 0) {
         s->found->known = true;
-        look_at_all(s);
+        look_at_all(s, &limit);
         procfs_close(s->tasks);
         if (s->mem >= 0) procfs_close(s->mem);
     }
-    s->took_us = (uint64_t)clock_monotonic_us() - start_us;
+    s->took_us = procfs_spent(&limit);
 }
 
 void threads_none(struct blocked *b)

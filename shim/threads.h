@@ -33,8 +33,8 @@ struct blocked {
 // on fd. A thread to which the number means another socket, in a descriptor table of its own, is left out.
 // Nor is one that threads_left has been told of and that has not run since.
 // Not known in a process that has dropped its privileges without exec: its own files in /proc are not for it
-// (prctl(2), PR_SET_DUMPABLE). Stops after limit_us microseconds (CLOCK_MONOTONIC) and says so in known.
-// Returns the time it took in microseconds. Async-signal-safe, no lock, no memory of the program's.
+// (prctl(2), PR_SET_DUMPABLE). Stops after limit_us microseconds (procfs.h, procfs_limit) and says so
+// in known. Returns how many it has spent. Async-signal-safe, no lock, no memory of the program's.
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
 
 // A *b that says nothing, not even that nothing is blocked. Pure.

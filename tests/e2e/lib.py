@@ -27,6 +27,7 @@ if os.uname().machine == 'x86_64':
 ROUTE_CALL = {route: route.removeprefix('sys_').removeprefix('__') for route in ROUTES}
 
 LIB = BIN = None  # absolute paths, set by main()
+BEFORE = []       # what else is preloaded, before the library
 SCRATCH = None    # a directory of the running test's own
 TESTS = []        # (name, function without arguments, deadline in seconds)
 
@@ -109,7 +110,7 @@ class Run:
 def environment(lib, settings):
     env = {k: v for k, v in os.environ.items() if not k.startswith('PRECLOSE_') and k != 'LD_PRELOAD'}
     if lib:
-        env['LD_PRELOAD'] = LIB
+        env['LD_PRELOAD'] = ' '.join([*BEFORE, LIB])
         env.update({f'PRECLOSE_{k}': v for k, v in settings.items() if v is not None})
     return env
 

@@ -27,6 +27,7 @@ import test_places        # noqa: E402,F401
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('--lib', default=os.path.join(BUILD, 'libpreclose.so'), help='the library under test')
+parser.add_argument('--before', metavar='LIB', help='another library, to be preloaded before it')
 parser.add_argument('--bin', default=os.path.join(BUILD, 'tests', 'e2e'), help='where the victim is')
 parser.add_argument('-k', default='', metavar='PATTERN', help='only tests whose name matches')
 parser.add_argument('-j', type=int, default=3, metavar='N', help='tests at once')
@@ -38,5 +39,6 @@ options = parser.parse_args()
 if options.list:
     print('\n'.join(name for name, _, _ in lib.TESTS))
     sys.exit()
+lib.BEFORE = [options.before] if options.before else []
 test_random.configure(options.seed, options.closes)
 sys.exit(lib.main(options.lib, options.bin, options.k, options.j, options.q))

@@ -814,27 +814,70 @@ static void sends_one_to_itself(const struct subject *s, int control)
     holds(s, control);
 }
 
-// The question for one process (0: this one) only, by this file's own copy of the room.
-static enum verdict verdict_of(const struct subject *s, pid_t pid)
+// The question, for this file's own copy of the room.
+static struct search *ask(const struct subject *s)
 {
     struct search *q = mmap(NULL, sizeof *q, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(q, MAP_FAILED);
     *q = (struct search){
         .fd = (unsigned)s->fd,
         .proc = open("/proc", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
+        .load = open("/proc/loadavg", O_RDONLY | O_CLOEXEC),
         .self = (unsigned)getpid(),
         .caller = (unsigned)getpid(),
         .since_ms = s->since_ms,
         .leaked = s->leaked || !s->since_ms,
-        .deadline_us = (uint64_t)clock_monotonic_us() + AMPLE_US,
         .kcmp = true,
     };
+    procfs_limit(&q->limit, AMPLE_US);
     snprintf(q->link, sizeof q->link, "socket:[%lu]", (unsigned long)s->inode);
     snprintf(q->epolled, sizeof q->epolled, " ino:%lx sdev:", (unsigned long)s->inode);
-    enum verdict v = pid ? look_into(q, (unsigned)pid) : look_into_ourselves(q);
-    close(q->proc);
+    return q;
+}
+
+static void drop(struct search *q)
+{
+    close(q->proc), close(q->load);
     munmap(q, sizeof *q);
+}
+
+// For one process (0: this one) only.
+static enum verdict verdict_of(const struct subject *s, pid_t pid)
+{
+    struct search *q = ask(s);
+    enum verdict v = pid ? look_into(q, (unsigned)pid) : look_into_ourselves(q);
+    drop(q);
     return v;
+}
+
+static void forks_without_end(const struct subject *s, int control)
+{
+    (void)s;
+    say(control);
+    for (struct pollfd p = {.fd = control}; poll(&p, 1, 0) == 0;) {
+        pid_t pid = fork();
+        if (!pid) _exit(0);
+        if (pid > 0) waitpid(pid, NULL, 0);
+    }
+}
+
+// Whenever one looks, a process is being born.
+static void proven_while_others_fork(void **state)
+{
+    (void)state;
+    struct subject none = {.fd = -1};
+    struct child c[4];
+    uint64_t before = now_ms();
+    for (size_t i = 0; i < 4; i++) c[i] = start_child(forks_without_end, &none);
+    assert_true(WAIT_UNTIL(now_ms() > before + 20)); // older by more than a tick
+    struct subject s = make_subject();
+    for (int i = 0; i < 100; i++) {
+        struct search *q = ask(&s);
+        assert_int_equal(look_at_everyone(q), CLEAN); // at once
+        drop(q);
+    }
+    for (size_t i = 0; i < 4; i++) end_child(&c[i]);
+    drop_subject(&s);
 }
 
 // Whoever gets the message may find the socket in it: of no weight for one that only fork has shared.
@@ -1030,6 +1073,7 @@ static int run(void)
         cmocka_unit_test(processes_that_cannot_be_read),
         cmocka_unit_test(a_parent_holds_it),
         cmocka_unit_test(a_proc_that_does_not_show_everything),
+        cmocka_unit_test(proven_while_others_fork),
         cmocka_unit_test(inherited_and_perhaps_in_flight),
         cmocka_unit_test(inherited_in_a_namespace),
         cmocka_unit_test(leaked_and_passed_to_an_elder),
