@@ -6,7 +6,8 @@ from collections import namedtuple
 
 class Variant:
     """A way to run a workload: the words before its command, and its environment."""
-    library = True  # the library or nothing, to be compared by processor time
+    library = True  # a library of this project, or nothing: what there is a goal for
+    tracer = False  # it does its work in another process
 
     def __init__(self, name, preload=None):
         self.name = name
@@ -31,9 +32,10 @@ EMPTY = Variant('empty library', lambda options: os.path.join(options.build, 'be
 # baseline: what the ratio is to; "by hand" shuts down before it closes. measure: processor time or time passed.
 # settings: of the library, besides the defaults. parallel: on every processor. slot_ms, count: how long a slot is, or
 # how many operations it has. warm: slots before it counts. held: few and many sockets (memory). others: measured beside
-# it. tools: other tools too. program: of build/bench.
+# it. tools: other tools too. times: so many times the rounds, where the goal is within what where memory lies makes.
+# program: of build/bench.
 Row = namedtuple('Row', 'name title workload baseline goal arguments measure settings parallel slot_ms count warm held others '
-                 'tools program', defaults=((), 'cpu', {}, False, None, None, 1, None, (), False, 'work'))
+                 'tools times program', defaults=((), 'cpu', {}, False, None, None, 1, None, (), False, 1, 'work'))
 
 
 def words(self, variant):
@@ -51,15 +53,15 @@ ROWS = [
     Row('tcp', 'TCP connect + accept + close of both ends', 'tcp', HAND, 1.05, tools=True),
     Row('socketpair', 'socketpair + close of both', 'socketpair', HAND, 1.12, tools=True),
     Row('udp', 'UDP socket + close', 'udp', HAND, 1.15, tools=True),
-    Row('open-null', 'open + close of /dev/null', 'open-null', NONE, 1.01, tools=True),
-    Row('open-file', 'open + close of a file', 'open-file', NONE, 1.01),
-    Row('open-pipe', 'pipe + close of both', 'open-pipe', NONE, 1.01),
-    Row('open-eventfd', 'eventfd + close', 'open-eventfd', NONE, 1.01),
-    Row('dup-file', 'dup + close of a file', 'dup-file', NONE, 1.02, tools=True),
+    Row('open-null', 'open + close of /dev/null', 'open-null', NONE, 1.01, tools=True, times=3),
+    Row('open-file', 'open + close of a file', 'open-file', NONE, 1.01, times=3),
+    Row('open-pipe', 'pipe + close of both', 'open-pipe', NONE, 1.01, times=3),
+    Row('open-eventfd', 'eventfd + close', 'open-eventfd', NONE, 1.01, times=3),
+    Row('dup-file', 'dup + close of a file', 'dup-file', NONE, 1.02, tools=True, times=3),
     Row('dup-socket', 'dup + close of a tracked socket', 'dup-socket', NONE, 1.6, tools=True),
-    Row('send-recv-unix', 'send + recv of 64 bytes, unix', 'send-recv-unix', NONE, 1.005, tools=True),
-    Row('send-recv-tcp', 'send + recv of 64 bytes, TCP', 'send-recv-tcp', NONE, 1.005),
-    Row('file-read-write', 'write + read of 64 bytes, a file', 'file-read-write', NONE, 1.005),
+    Row('send-recv-unix', 'send + recv of 64 bytes, unix', 'send-recv-unix', NONE, 1.005, tools=True, times=3),
+    Row('send-recv-tcp', 'send + recv of 64 bytes, TCP', 'send-recv-tcp', NONE, 1.005, tools=True, times=3),
+    Row('file-read-write', 'write + read of 64 bytes, a file', 'file-read-write', NONE, 1.005, times=3),
     Row('two-threads', 'two threads, each socketpair + close of both', 'two-threads', HAND, 1.12, parallel=True),
     Row('tcp-64', 'the TCP row while 64 threads are blocked', 'tcp', HAND, 1.08, ('threads=64',), warm=20),
     Row('tcp-1000', 'the TCP row while 1,000 threads are blocked', 'tcp', HAND, 1.08, ('threads=1000',), warm=20),
@@ -69,6 +71,7 @@ ROWS = [
     Row('wake', 'from close() to the return of recv', 'wake', HAND, 1.05, measure='wall', parallel=True, count=10),
     Row('memory', 'memory per tracked socket, bytes', 'memory', '-', 128, held=(1000, 17000)),
     Row('open-18000', 'the socketpair row with 18,000 sockets open', 'socketpair', HAND, 1.12, ('held=18000',)),
+    Row('open-18000-low', 'the same, where they have low numbers', 'socketpair', HAND, 1.12, ('held=18000', 'low')),
     Row('table-next', 'the table: the next entry, 1,000,000 there', 'next', '1,000 there', 2, ('1000', '1000000'),
         program='table'),
     Row('table-random', 'the table: any entry of 1,000,000', 'random', 'of 1,000', 2, ('1000', '1000000'), program='table'),

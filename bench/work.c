@@ -1,6 +1,7 @@
-// The workloads of scripts/bench: work NAME [hand] [held=N] [threads=N]
+// The workloads of scripts/bench: work NAME [hand] [held=N [low]] [threads=N]
 //   hand       shuts each connection down itself before it closes it, as a program should that knows of preclose's subject
 //   held=N     N sockets more are open meanwhile
+//   low        and the workload's descriptors have lower numbers than those
 //   threads=N  N threads more are blocked in recv meanwhile, each on a socket of its own
 #include "slot.h"
 
@@ -296,13 +297,16 @@ static uint64_t memory(uint64_t n)
 static void *blocked(void *arg)
 {
     char byte;
-    int *fd = arg;
-    for (;;) must(recv(*fd, &byte, 1, 0));
+    for (const int *fd = arg;;) must(recv(*fd, &byte, 1, 0));
+    return arg;
 }
 
-static void hold(long sockets)
+static void hold(long sockets, bool low)
 {
+    int gap[4];
+    for (int i = 0; low && i < 4; i++) gap[i] = must(dup(file));
     for (; sockets > 0; sockets--) must(socket(AF_INET, SOCK_STREAM, 0));
+    for (int i = 0; low && i < 4; i++) close(gap[i]);
 }
 
 static void block(long threads)
@@ -360,17 +364,19 @@ static const struct workload {
 int main(int argc, char **argv)
 {
     long held = 0, threads = 0;
+    bool low = false;
     for (int i = 2; i < argc; i++) {
         if (!strcmp(argv[i], "hand")) hand = true;
+        else if (!strcmp(argv[i], "low")) low = true;
         else if (sscanf(argv[i], "held=%ld", &held) != 1) sscanf(argv[i], "threads=%ld", &threads);
     }
     for (size_t i = 0; argc > 1 && i < sizeof workloads / sizeof *workloads; i++) {
         if (strcmp(argv[1], workloads[i].name) != 0) continue;
         prepare();
-        hold(held);
+        hold(held, low);
         block(threads);
         serve(workloads[i].run);
     }
-    fprintf(stderr, "usage: work NAME [hand] [held=N] [threads=N], driven by scripts/bench\n");
+    fprintf(stderr, "usage: work NAME [hand] [held=N [low]] [threads=N], driven by scripts/bench\n");
     return 2;
 }
