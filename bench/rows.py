@@ -35,7 +35,7 @@ EMPTY = Variant('empty library', lambda options: os.path.join(options.build, 'be
 # it. tools: other tools too. times: so many times the rounds, where the goal is within what where memory lies makes.
 # program: of build/bench.
 Row = namedtuple('Row', 'name title workload baseline goal arguments measure settings parallel slot_ms count warm held others '
-                 'tools times program', defaults=((), 'cpu', {}, False, None, None, 1, None, (), False, 1, 'work'))
+                 'tools times turns program', defaults=((), 'cpu', {}, False, None, None, 1, None, (), False, 1, 2, 'work'))
 
 
 def words(self, variant):
@@ -62,9 +62,9 @@ ROWS = [
     Row('send-recv-unix', 'send + recv of 64 bytes, unix', 'send-recv-unix', NONE, 1.005, tools=True, times=3),
     Row('send-recv-tcp', 'send + recv of 64 bytes, TCP', 'send-recv-tcp', NONE, 1.005, tools=True, times=3),
     Row('file-read-write', 'write + read of 64 bytes, a file', 'file-read-write', NONE, 1.005, times=3),
-    Row('two-threads', 'two threads, each socketpair + close of both', 'two-threads', HAND, 1.12, parallel=True),
-    Row('tcp-64', 'the TCP row while 64 threads are blocked', 'tcp', HAND, 1.08, ('threads=64',), warm=20),
-    Row('tcp-1000', 'the TCP row while 1,000 threads are blocked', 'tcp', HAND, 1.08, ('threads=1000',), warm=20),
+    Row('two-threads', 'two threads, each socketpair + close of both', 'two-threads', HAND, 1.12, parallel=True, warm=20, turns=4),
+    Row('tcp-64', 'the TCP row while 64 threads are blocked', 'tcp', HAND, 1.08, ('threads=64',), warm=20, turns=4),
+    Row('tcp-1000', 'the TCP row while 1,000 threads are blocked', 'tcp', HAND, 1.08, ('threads=1000',), warm=20, turns=4),
     Row('fork-17000', 'fork + exit with 17,000 tracked sockets', 'fork-exit', NONE, 1.03, ('held=17000',), slot_ms=30),
     Row('fork-connection', 'a fork for each connection; the parent closes', 'fork-connection', NONE, 1.05, slot_ms=20),
     Row('spawn', 'posix_spawn of /bin/true, with the library in it', 'spawn', NONE, 1.12, slot_ms=30, others=(EMPTY,)),
