@@ -23,7 +23,7 @@ static void close_one(int fd)
 {
     struct retired r;
     if (!(track_state(fd) & FD_SOCKET) || !track_retire(fd, &there, &r)) abort();
-    track_closed_range((unsigned)fd, (unsigned)fd, 1);
+    track_closed(fd, r.closing);
 }
 
 static uint64_t run(uint64_t n)

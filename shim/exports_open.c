@@ -25,7 +25,7 @@ static struct opening opening(int fd, enum kind kind, bool cloexec, enum call ca
 {
     return (struct opening){
         .place = place_here(call, pc),
-        .cookie = release_identity(fd),
+        .cookie = probe_identity(fd),
         .kind = kind,
         .cloexec = cloexec,
     };
@@ -75,11 +75,10 @@ void got_socketpair(const int sv[2], int domain, int type, int protocol, uintptr
 {
     struct guard g;
     if (!begin(&g, sv, 2)) return;
-    for (int i = 0; i < 2; i++) {
-        struct opening o =
-            opening(sv[i], kind_of(domain, type, protocol), type & SOCK_CLOEXEC, CALL_SOCKETPAIR, pc);
-        opened(sv[i], &o);
-    }
+    struct opening o = opening(sv[0], kind_of(domain, type, protocol), type & SOCK_CLOEXEC, CALL_SOCKETPAIR, pc);
+    opened(sv[0], &o);
+    o.cookie = probe_identity(sv[1]);
+    opened(sv[1], &o);
     watch_leave(&g);
 }
 
@@ -117,7 +116,7 @@ int got_from(int fd, uintptr_t pc)
     struct guard g;
     int same = -1;
     if (guard_enter(&g) == ENTRY_OK) {
-        same = track_find(release_identity(fd)); // the process that it came from may be this one
+        same = track_find(probe_identity(fd)); // the process that it came from may be this one
         if (same >= 0) {
             track_passed(same);
             track_unpin(track_pin(same), fd, true);

@@ -42,7 +42,7 @@ static void pass_descriptors(const struct cmsghdr *c, bool nested)
         int fd;
         memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
         bool known = track_state(fd) & (FD_SOCKET | FD_EPOLL | FD_CLOSING);
-        if (nested ? known : track_is_lost()) family_tell(release_identity(fd), TOLD_PASSED);
+        if (nested ? known : track_is_lost()) family_tell(probe_identity(fd), TOLD_PASSED);
         if (known && nested) track_mark(fd, FD_DOUBT, 0);
         else if (known && !track_passed(fd)) release_disturb(fd);
     }

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "life.h"
+#include "lock.h"
 #include "sys.h"
 
 #define CANARY 0x70726563u
@@ -99,12 +100,21 @@ void guard_forked_child(void)
     if (!own_process()) take_over();
 }
 
+static void add(int n)
+{
+    if (lock_alone())
+        atomic_store_explicit(&inside_count, atomic_load_explicit(&inside_count, memory_order_relaxed) + n,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add(&inside_count, n);
+}
+
 // Counted before the phase is looked at and before any system call, so that guard_shut waits for both. A
 // handler that jumps out in between leaves the thread counted: its next entry finds that, and keeps it.
 static void count_in(void)
 {
     if (self.counted) return;
-    atomic_fetch_add(&inside_count, 1);
+    add(1);
     self.counted = true;
 }
 
@@ -112,7 +122,7 @@ static void count_out(void)
 {
     if (!self.counted) return;
     self.counted = false;
-    atomic_fetch_sub(&inside_count, 1);
+    add(-1);
 }
 
 static enum entry enter(struct guard *g, bool masked)

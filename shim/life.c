@@ -78,7 +78,7 @@ static void complain_log(void)
 static void adopt(int fd)
 {
     if (track_state(fd) & FD_SOCKET || fd == sink_fd()) return;
-    uint64_t id = release_identity(fd);
+    uint64_t id = probe_identity(fd);
     if (!id) return;
     int same = track_find(id);
     if (same >= 0) { // inetd's 0, 1 and 2

@@ -10,14 +10,29 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/single_threaded.h>
 
 #include "sys.h"
 
 typedef _Atomic uint32_t lock_t; // 0 free, 1 held, 2 held and others wait
 
+// There are threads that libc does not know of.
+extern _Atomic bool lock_crowded;
+
+// Is there no thread but this one? Then no instruction need lock the bus. It stays so while this thread is at work for
+// a call of the program's (libc, sys/single_threaded.h).
+static inline bool lock_alone(void)
+{
+    return __libc_single_threaded && !atomic_load_explicit(&lock_crowded, memory_order_relaxed);
+}
+
 static inline bool lock_try(lock_t *l)
 {
     uint32_t free = 0;
+    if (lock_alone() && atomic_load_explicit(l, memory_order_relaxed) == 0) {
+        atomic_store_explicit(l, 1, memory_order_relaxed);
+        return true;
+    }
     return atomic_compare_exchange_strong_explicit(l, &free, 1, memory_order_acquire,
                                                    memory_order_relaxed);
 }
@@ -33,6 +48,10 @@ static inline void lock_take(lock_t *l)
 
 static inline void lock_give(lock_t *l)
 {
+    if (lock_alone() && atomic_load_explicit(l, memory_order_relaxed) == 1) {
+        atomic_store_explicit(l, 0, memory_order_release);
+        return;
+    }
     if (atomic_exchange_explicit(l, 0, memory_order_release) == 2)
         sys_call(SYS_futex, (long)l, FUTEX_WAKE_PRIVATE, 1);
 }

@@ -70,6 +70,17 @@ uint64_t probe_cookie(int fd)
     return cookie;
 }
 
+uint64_t probe_identity(int fd)
+{
+    uint64_t id = 0;
+    socklen_t n = sizeof id;
+    long ret = sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, (long)&id, (long)&n, 0);
+    if (ret == 0) return id;
+    if (ret == -ENOTSOCK || ret == -EBADF) return 0;
+    id = probe_inode(fd);
+    return id ? id | PROBE_NO_COOKIE : 0;
+}
+
 static bool fits(enum protocols set, int protocol)
 {
     switch (set) {
@@ -205,16 +216,17 @@ void facts_clear(struct facts *f, enum kind kind)
     f->local.len = f->peer.len = 0;
 }
 
-// Is there nothing that the peer has not acknowledged, and nothing received but, where the peer has ended its side, that
-// end? It lies in the receive queue as a packet does, until the program reads it.
-static bool nothing_in_queues(int fd)
+// Is there nothing received that was not read but, where the peer has ended its side, that end? It lies in the receive
+// queue as a packet does, until the program reads it. *unsent: 0, or UNKNOWN if there is something.
+static bool nothing_unread(int fd, int64_t *unsent)
 {
     uint32_t memory[SK_MEMINFO_BACKLOG + 1];
     socklen_t n = sizeof memory;
     if (sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_MEMINFO, (long)memory, (long)&n, 0) < 0 || n != sizeof memory)
         return false;
-    if (memory[SK_MEMINFO_WMEM_QUEUED] || memory[SK_MEMINFO_BACKLOG]) return false;
-    return !memory[SK_MEMINFO_RMEM_ALLOC] || (amount(fd, SIOCINQ) == 0 && amount(fd, SIOCATMARK) == 0);
+    if (!memory[SK_MEMINFO_WMEM_QUEUED]) *unsent = 0;
+    if (!memory[SK_MEMINFO_RMEM_ALLOC] && !memory[SK_MEMINFO_BACKLOG]) return true;
+    return amount(fd, SIOCINQ) == 0 && amount(fd, SIOCATMARK) == 0;
 }
 
 bool probe_idle(int fd, enum kind kind, bool asks_state, struct facts *f)
@@ -223,8 +235,8 @@ bool probe_idle(int fd, enum kind kind, bool asks_state, struct facts *f)
     switch ((enum asks)kinds[kind].asks) {
     case ASKS_TCP:
         if (asks_state) ask_tcp_state(fd, f);
-        if (f->listening || !nothing_in_queues(fd)) return false;
-        f->unread = f->unsent = 0;
+        if (f->listening || !nothing_unread(fd, &f->unsent)) return false;
+        f->unread = 0;
         return true;
     case ASKS_UNIX:
         f->unread = amount(fd, SIOCINQ);

@@ -79,10 +79,16 @@ enum kind kind_of(int family, int type, int protocol);
 // time of a question. Addresses are left empty: see probe_addresses. Async-signal-safe, no lock.
 void probe_facts(int fd, enum kind kind, uint64_t cookie, struct facts *f);
 
+// What tells one socket from every other: its cookie, or where the kernel has none its inode number with
+// PROBE_NO_COOKIE. 0: fd is not a socket. Async-signal-safe, no lock.
+#define PROBE_NO_COOKIE (1ull << 63)
+uint64_t probe_identity(int fd);
+
 // A quicker look, at what a decision rests on. Fills in *f and returns true if there is nothing unusual: nothing
-// received and unread, nothing unsent, no listener; f->state only where asks_state. False: ask probe_facts. For TCP it
-// takes the word of SO_MEMINFO, which counts what both queues of the socket hold (net/core/sock.c sk_get_meminfo): it
-// must be plain TCP, as MPTCP's own queue is not the whole. SO_LINGER is not asked for. Async-signal-safe, no lock.
+// received and unread, no listener; f->state only where asks_state, f->unsent only if it is 0. False: ask probe_facts.
+// For TCP it takes the word of SO_MEMINFO, which counts what the queues of the socket hold (net/core/sock.c
+// sk_get_meminfo): it must be plain TCP, as MPTCP's own queue is not the whole. SO_LINGER is not asked for.
+// Async-signal-safe, no lock.
 bool probe_idle(int fd, enum kind kind, bool asks_state, struct facts *f);
 
 // A *f that says only the kind. Pure.

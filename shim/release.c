@@ -19,7 +19,6 @@
 #include "threads.h"
 #include "track.h"
 
-#define NO_COOKIE (1ull << 63)
 #define PATIENCE_MS 2500 // more than two looks into /proc take, at their limits (procfs.h, procfs_limit)
 #define OPENING_MS 20 // between the opening of a socket by the kernel and our noting of it
 
@@ -46,14 +45,6 @@ void release_child(void)
     born_ms = clock_boottime_ms();
     atomic_store(&threads_purse.spent_us, 0);
     atomic_store(&owners_purse.spent_us, 0);
-}
-
-uint64_t release_identity(int fd)
-{
-    uint64_t id = probe_cookie(fd);
-    if (id) return id;
-    id = probe_inode(fd);
-    return id ? id | NO_COOKIE : 0;
 }
 
 // How many microseconds the purse gives now; 0: nothing.
@@ -157,7 +148,7 @@ static bool is_plain(const struct release *w)
 static void ask_everything(struct release *w)
 {
     w->whole = true;
-    probe_facts(w->fd, w->r.kind, w->r.cookie & NO_COOKIE ? 0 : w->r.cookie, &w->facts);
+    probe_facts(w->fd, w->r.kind, w->r.cookie & PROBE_NO_COOKIE ? 0 : w->r.cookie, &w->facts);
     if (settings->unread == UNREAD_DRAIN && w->facts.unread == 0) w->facts.busy_ms = probe_busy(w->fd);
 }
 
@@ -168,7 +159,7 @@ static void ask(struct release *w)
     bool asks_state = !(w->r.flags & SOCK_CONNECTED) || (w->r.flags & both) == both || track_has_threads();
     if (w->s.others) facts_clear(&w->facts, w->r.kind);
     else if (!is_plain(w) || !probe_idle(w->fd, w->r.kind, asks_state, &w->facts)) ask_everything(w);
-    if (!(w->r.cookie & NO_COOKIE)) w->facts.cookie = w->r.cookie;
+    if (!(w->r.cookie & PROBE_NO_COOKIE)) w->facts.cookie = w->r.cookie;
 }
 
 static void examine(struct release *w)
@@ -193,25 +184,29 @@ static void examine(struct release *w)
 // one from here on waits for the program's call (release_disturb).
 static void make_sure(struct release *w)
 {
-    bool acts = w->v.action != ACTION_NONE;
-    if (acts) track_mark(w->fd, FD_ACTING, 0);
-    uint64_t id = release_identity(w->fd);
-    w->s.stale = id != w->r.cookie || !id;
-    if (w->s.stale) facts_clear(&w->facts, w->r.kind);
-    if (track_state(w->fd) & FD_DOUBT) w->s.others = 1;
-    if (track_state(w->fd) & FD_GIVEN) w->r.leaky = true;
+    bool acts = w->v.action != ACTION_NONE, changed = false;
+    if (acts && track_has_threads()) track_mark(w->fd, FD_ACTING, 0);
+    uint64_t id = probe_identity(w->fd);
+    if (id != w->r.cookie || !id) {
+        w->s.stale = changed = true;
+        facts_clear(&w->facts, w->r.kind);
+    }
+    uint32_t state = track_state(w->fd);
+    if (state & FD_DOUBT) w->s.others = changed = true;
+    if (state & FD_GIVEN) w->r.leaky = true;
     if (track_shared_since(&w->r)) {
         if (w->s.share == SHARE_NONE) w->s.share = SHARE_FORK;
         w->s.proof = OWNERS_UNKNOWN;
+        changed = true;
     }
-    decide(&w->s, settings, &w->v);
+    if (changed) decide(&w->s, settings, &w->v);
     if (acts && w->v.action == ACTION_NONE) track_mark(w->fd, 0, FD_ACTING);
 }
 
 static bool hold_for_drain(struct release *w)
 {
     if (!drain_begin(&w->drain, w->fd, w->r.kind, w->facts.linger_s > 0)) return false;
-    w->drains = release_identity(w->drain.fd) == w->r.cookie;
+    w->drains = probe_identity(w->drain.fd) == w->r.cookie;
     if (!w->drains) drain_drop(&w->drain);
     return w->drains;
 }
@@ -302,11 +297,23 @@ static void clear(struct release *w, int fd)
     threads_none(&w->blocked);
 }
 
+// Is it clear without a question that nothing is to be done, and that nobody will read of it? Another descriptor holds
+// the socket, or another process may, and no thread can be blocked on it.
+static bool is_clear(const struct release *w)
+{
+    if (report_wants(EVENT_CLOSE)) return false;
+    return w->r.others || (w->r.share != SHARE_NONE && !track_has_threads());
+}
+
 static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
     w->closed = place_here(call, pc);
     if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
     w->pending = true;
+    if (is_clear(w)) {
+        report_count(EVENT_CLOSE);
+        return;
+    }
     if (!may_act) w->r.flags |= SOCK_HANDS_OFF;
     examine(w);
     w->timed = decide_times_close(&w->s, settings);
@@ -426,7 +433,7 @@ void release_range_end(unsigned first, unsigned last, struct release *kept)
 static uint64_t is_under_way(int fd)
 {
     uint64_t closing = track_closing(fd, guard_tid());
-    return closing && release_identity(fd) == closing ? closing : 0;
+    return closing && probe_identity(fd) == closing ? closing : 0;
 }
 
 // Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet): a handler may have

@@ -71,8 +71,4 @@ void release_wait(unsigned first, unsigned last);
 // here. Async-signal-safe; takes the table lock.
 void release_wait_acting(void);
 
-// What tells one socket from every other: its cookie, or where the kernel has none its inode number
-// with the top bit set. 0: fd is not a socket. Async-signal-safe, no lock.
-uint64_t release_identity(int fd);
-
 #endif

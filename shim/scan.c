@@ -70,7 +70,7 @@ static void tell(struct finding *f, int fd, const struct connection *c, struct f
 {
     probe_addresses(fd, facts);
     // The program may have closed it meanwhile, and the number be another's.
-    if (release_identity(fd) != c->cookie) return;
+    if (probe_identity(fd) != c->cookie) return;
     f->fd = fd;
     f->facts = facts;
     f->age_ms = clock_boottime_ms() - (int64_t)c->opened_ms;
@@ -85,7 +85,7 @@ static bool has_waited(int fd, const struct connection *c, int64_t *age_ms)
     if (!probe_silence(fd, &s) || s.state != TCP_STATE_CLOSE_WAIT) return false;
     *age_ms = leaks_age(self.now_ms, since_ms(c->wait), s.data_ms);
     if (*age_ms < self.limit_ms) track_wait(fd, c->cookie, units_of(self.now_ms - *age_ms));
-    return *age_ms >= self.limit_ms && release_identity(fd) == c->cookie;
+    return *age_ms >= self.limit_ms && probe_identity(fd) == c->cookie;
 }
 
 static void tell_close_wait(int fd, const struct connection *c, int64_t age_ms)
@@ -196,7 +196,7 @@ static void tell_open(int fd, struct connection *c, struct untold *u)
     struct facts facts;
     enum level level;
     bool shared = c->share != SHARE_NONE;
-    if (release_identity(fd) != c->cookie) return;
+    if (probe_identity(fd) != c->cookie) return;
     probe_facts(fd, c->kind, c->cookie, &facts);
     if (!decide_open_at_exit(&facts, shared, &level)) return;
     struct finding f = {.event = EVENT_OPEN_AT_EXIT, .grave = level == LEVEL_WARNING, .shared = shared};

@@ -83,7 +83,8 @@ static struct place_of_cookie *by_cookie; // of all sockets, while has_index
 static bool has_index;
 static _Atomic int highest = -1; // no descriptor above it has a state
 static _Atomic uint32_t fork_epoch, spawn_epoch;
-static _Atomic bool split, threads, own_thread;
+static _Atomic bool split, own_thread;
+_Atomic bool lock_crowded;
 static _Atomic unsigned connections; // open file descriptions of this generation with SOCK_CONNECTED
 static _Atomic bool foreign; // FD_TCP may be set for connections of an earlier generation
 static bool lost; // sockets of the process that this one was forked from are not in the table
@@ -641,10 +642,18 @@ void track_epoll_del(int set, int fd)
     lock_give(&lock);
 }
 
+static int next_with(unsigned first, unsigned last, uint32_t bits)
+{
+    int top = atomic_load(&highest);
+    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
+        if (track_state((int)fd) & bits) return (int)fd;
+    return -1;
+}
+
 void track_closed_range(unsigned first, unsigned last, pid_t tid)
 {
     lock_take(&lock);
-    for (int fd = (int)first; (fd = track_next_with((unsigned)fd, FD_CLOSING)) >= 0 && (unsigned)fd <= last; fd++) {
+    for (int fd = (int)first; (fd = next_with((unsigned)fd, last, FD_CLOSING)) >= 0; fd++) {
         const struct ofd *dead = dead_of(fd);
         // The number may have been another socket's meanwhile, which another thread is closing now.
         if (dead ? dead->closed.tid == tid : !ofd_of(fd)) track_mark(fd, 0, CLOSING);
@@ -742,14 +751,6 @@ bool track_closed_at(int fd, struct place *opened, struct place *closed)
     return dead;
 }
 
-static int next_with(unsigned first, unsigned last, uint32_t bits)
-{
-    int top = atomic_load(&highest);
-    for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
-        if (track_state((int)fd) & bits) return (int)fd;
-    return -1;
-}
-
 int track_next(unsigned first, unsigned last)
 {
     return next_with(first, last, FD_SOCKET | FD_EPOLL);
@@ -783,12 +784,12 @@ void track_spawned(void)
 
 void track_threads(void)
 {
-    atomic_store(&threads, true);
+    atomic_store(&lock_crowded, true);
 }
 
 bool track_has_threads(void)
 {
-    if (atomic_load_explicit(&threads, memory_order_relaxed)) return true;
+    if (atomic_load_explicit(&lock_crowded, memory_order_relaxed)) return true;
     return !__libc_single_threaded && !atomic_load_explicit(&own_thread, memory_order_relaxed);
 }
 
