@@ -18,10 +18,16 @@ ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DPRECLOSE_VERSION='"$(VERSION)"' $(WARN) $(
 SHIM_CFLAGS = $(ALL_CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fstack-usage -Ishim \
               -fasynchronous-unwind-tables
 # Bound at load: a lazy binding could run the loader inside a signal handler.
-SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--version-script=shim/libpreclose.map
+# Sorted: what is apart (shim/touched.h) comes behind everything else.
+SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--version-script=shim/libpreclose.map \
+               -Wl,--sort-section=name
 
 SHIM_SRC  = $(wildcard shim/*.c) $(wildcard shim/*.S)
-SHIM_OBJ  = $(patsubst shim/%,$(BUILD)/shim/%.o,$(basename $(SHIM_SRC)))
+# In this order, so that a fork copies few pages and a start reads few: what most calls need lies together.
+SHIM_HOT  = guard track arena touched release act decide probe clock place family aside misuse watch options real \
+            exports_close exports_open exports_connect exports_share life report sink track_table
+SHIM_OBJ  = $(patsubst %,$(BUILD)/shim/%.o,$(SHIM_HOT) \
+              $(filter-out $(SHIM_HOT),$(patsubst shim/%,%,$(basename $(SHIM_SRC)))))
 # The rooms, without the names that would replace libc's in the test itself.
 ROOM_OBJ  = $(filter-out $(BUILD)/shim/exports_%.o $(BUILD)/shim/life.o $(BUILD)/shim/release.o \
               $(BUILD)/shim/drain.o $(BUILD)/shim/real.o $(BUILD)/shim/misuse.o $(BUILD)/shim/guard.o \

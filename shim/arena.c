@@ -1,5 +1,6 @@
 #include "arena.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -26,6 +27,10 @@ static struct {
     size_t mapped;
 } arena;
 
+// What a small program needs, beside everything else that a fork has it copy.
+static _Alignas(16) char first[768];
+static bool has_first;
+
 static void *map(size_t size)
 {
     long at = sys_call6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -37,6 +42,13 @@ static void *map(size_t size)
 static size_t pages(size_t size)
 {
     return (size + 4095) & ~(size_t)4095;
+}
+
+static void take_first(void)
+{
+    has_first = true;
+    arena.next = first;
+    arena.end = first + sizeof first;
 }
 
 static struct chunk *next_chunk(void)
@@ -62,6 +74,7 @@ void *arena_alloc(size_t size)
         arena.free[grains] = b->next;
         return b;
     }
+    if (!has_first) take_first();
     if ((size_t)(arena.end - arena.next) < grains * GRAIN) {
         struct chunk *c = next_chunk();
         if (!c) return NULL;

@@ -185,7 +185,7 @@ void aside_child(void)
     // Single-stepped, a thread aside may itself have forked, in the handler: then this is its stack.
     const uintptr_t here_at = (uintptr_t)__builtin_frame_address(0);
     for (int i = 0; i < STACKS; i++)
-        if (here_at - stacks[i].at >= STACK) atomic_store(&stacks[i].taken, false);
+        if (atomic_load(&stacks[i].taken) && here_at - stacks[i].at >= STACK) atomic_store(&stacks[i].taken, false);
 }
 
 bool aside(void (*work)(void *), void *arg)

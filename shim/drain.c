@@ -10,6 +10,7 @@
 #include "act.h"
 #include "clock.h"
 #include "sys.h"
+#include "touched.h"
 #include "track.h"
 
 #define AT_ONCE 256       // connections that are drained
@@ -65,6 +66,7 @@ static long duplicate(int fd)
 
 bool drain_begin(struct drain *d, int fd, enum kind kind, bool lingers)
 {
+    touch(&touched.drain);
     int64_t now = clock_monotonic_us() / 1000;
     int slot = take_slot(now);
     if (slot < 0) return false;
@@ -95,6 +97,7 @@ bool drain_holds(int fd)
 
 void drain_child(void)
 {
+    if (!touched_anew(&touched.drain)) return;
     for (int i = 0; i < AT_ONCE; i++) {
         int used = atomic_load(&slots[i].fd);
         if (used > 0) let_go(i, used - 1);

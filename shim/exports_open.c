@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "aside.h"
 #include "guard.h"
+#include "life.h"
 #include "release.h"
 #include "sys.h"
 #include "watch.h"
@@ -44,7 +44,7 @@ static bool begin(struct guard *g, const int *fds, unsigned n)
     for (unsigned i = 0; entry == ENTRY_NESTED && i < n; i++) track_mark(fds[i], 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return false;
     misuse_flush_own();
-    if (aside_prepare()) guard_handlers(); // commonly before there are threads
+    life_has_socket();
     return true;
 }
 

@@ -7,14 +7,12 @@
 
 #include "guard.h"
 
-typedef void handler(int);
-
 // glibc has them by these names too.
-handler *bsd_signal(int, handler *);
-handler *__sysv_signal(int, handler *);
-handler *sysv_signal(int, handler *);
+sighandler_t bsd_signal(int, sighandler_t );
+sighandler_t __sysv_signal(int, sighandler_t );
+sighandler_t sysv_signal(int, sighandler_t );
 
-static void note(handler *h)
+static void note(sighandler_t h)
 {
     if (h != SIG_DFL && h != SIG_IGN) guard_handlers();
 }
@@ -35,37 +33,37 @@ EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction
     return act(sig, action, old);
 }
 
-EXPORT handler *signal(int sig, handler *h)
+EXPORT sighandler_t signal(int sig, sighandler_t h)
 {
     note(h);
     return real()->signal(sig, h);
 }
 
-EXPORT handler *ssignal(int sig, handler *h)
+EXPORT sighandler_t ssignal(int sig, sighandler_t h)
 {
     note(h);
     return real()->signal(sig, h);
 }
 
-EXPORT handler *bsd_signal(int sig, handler *h)
+EXPORT sighandler_t bsd_signal(int sig, sighandler_t h)
 {
     note(h);
     return real()->signal(sig, h);
 }
 
-EXPORT handler *sysv_signal(int sig, handler *h)
+EXPORT sighandler_t sysv_signal(int sig, sighandler_t h)
 {
     note(h);
     return real()->sysv_signal(sig, h);
 }
 
-EXPORT handler *__sysv_signal(int sig, handler *h)
+EXPORT sighandler_t __sysv_signal(int sig, sighandler_t h)
 {
     note(h);
     return real()->sysv_signal(sig, h);
 }
 
-EXPORT handler *sigset(int sig, handler *h)
+EXPORT sighandler_t sigset(int sig, sighandler_t h)
 {
     note(h);
     return real()->sigset(sig, h);

@@ -19,8 +19,8 @@ static _Atomic int inside_count;
 static _Atomic pid_t owner;
 
 // A page that the kernel wipes in every child with memory of its own, however it was forked
-// (madvise(2) MADV_WIPEONFORK): the child finds out without a system call. NULL: not to be had.
-static volatile uint32_t *canary;
+// (madvise(2) MADV_WIPEONFORK): the child finds out without a system call. NULL: not there yet, or not to be had.
+static volatile uint32_t *_Atomic canary;
 
 static _Atomic bool handlers; // the program has some
 static _Atomic bool lends;    // a process that is not this one may run in its memory at any time
@@ -62,7 +62,8 @@ static void take_over(void)
     atomic_store(&inside_count, 0);
     self.counted = false;
     life_forked_child();
-    if (canary) *canary = CANARY;
+    volatile uint32_t *armed = canary;
+    if (armed) *armed = CANARY;
     self.depth = depth;
     restore_signals(mask);
 }
@@ -71,11 +72,12 @@ static void take_over(void)
 // a child that runs in its parent's memory (vfork) must leave it alone.
 static bool own_process(void)
 {
-    if (canary && *canary != CANARY) {
+    volatile const uint32_t *armed = atomic_load_explicit(&canary, memory_order_acquire);
+    if (armed && *armed != CANARY) {
         take_over();
         return true;
     }
-    if (canary && !self.vforked && !atomic_load_explicit(&lends, memory_order_relaxed)) return true;
+    if (armed && !self.vforked && !atomic_load_explicit(&lends, memory_order_relaxed)) return true;
     bool own = sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
     if (own) self.vforked = false; // its parent goes on when the child has a memory of its own, or has ended
     return own;
@@ -189,15 +191,19 @@ pid_t guard_tid(void)
     return self.tid;
 }
 
-void guard_open(void)
+void guard_arm(void)
 {
     long page = sys_call6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page > 0) {
-        if (sys_call(SYS_madvise, page, 4096, MADV_WIPEONFORK) == 0) canary = (volatile uint32_t *)page;
-        else sys_call(SYS_munmap, page, 4096, 0);
-    }
-    atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
-    if (canary) *canary = CANARY;
+    if (page < 0 && page > -4096) return;
+    volatile uint32_t *armed = (volatile uint32_t *)page;
+    *armed = CANARY;
+    if (sys_call(SYS_madvise, page, 4096, MADV_WIPEONFORK) == 0) canary = armed;
+    else sys_call(SYS_munmap, page, 4096, 0);
+}
+
+void guard_open(pid_t pid)
+{
+    atomic_store(&owner, pid);
     int from = NOT_STARTED; // not OFF: a sandbox may have come first
     atomic_compare_exchange_strong(&phase, &from, ON);
 }

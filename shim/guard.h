@@ -52,8 +52,12 @@ bool guard_call(struct guard *g, long *ret, long nr, const long args[6]);
 // The caller's thread id; cheap after the first call of a thread. Async-signal-safe.
 pid_t guard_tid(void);
 
-// Turns preclose on. Called once, when everything else has started.
-void guard_open(void);
+// Turns preclose on, in the process pid. Called once, when everything else has started.
+void guard_open(pid_t pid);
+
+// From here on a child that no handler told of finds out for itself, and a process that is not one need not ask for its
+// pid. Called once. Async-signal-safe, no lock.
+void guard_arm(void);
 
 enum phase { NOT_STARTED, ON, OFF };
 

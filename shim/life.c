@@ -30,12 +30,13 @@
 #include "sink.h"
 #include "sys.h"
 #include "threads.h"
+#include "touched.h"
 #include "track.h"
 #include "watch.h"
 
 #define LEAKS_TOLD 8 // places that the summary names
 
-static struct settings settings;
+TOUCHED_APART static struct settings settings;
 static _Atomic bool started;
 static _Atomic bool io_uring;
 
@@ -132,6 +133,16 @@ static void adopt_inherited(void)
     sys_call(SYS_close, dir, 0, 0);
 }
 
+void life_has_socket(void)
+{
+    static _Atomic bool prepared;
+    if (atomic_load_explicit(&prepared, memory_order_relaxed) || atomic_exchange(&prepared, true)) return;
+    guard_arm();
+    family_start();
+    modules_start();
+    if (aside_prepare()) guard_handlers();
+}
+
 void life_forked_child(void)
 {
     track_fork_recover();
@@ -208,9 +219,10 @@ static void ignore_sigpipe(void)
 //   3. settings, and whether this program is meant at all
 //   4. where findings go: opened before the program can drop privileges, chroot or close stderr
 //   5. the sockets that were there before us
-//   6. what forked processes tell each other; fork handlers, registered last so that ours are the innermost; the exit
-//      handler
+//   6. fork handlers, registered last so that ours are the innermost; the exit handler
 //   7. the guard opens: from here on calls are acted upon
+// What only matters to a process with a socket waits for the first (life_has_socket): most programs under a preload of
+// the whole system have none.
 void life_start(void)
 {
     static __thread bool starting __attribute__((tls_model("initial-exec")));
@@ -241,11 +253,10 @@ void life_start(void)
         watch_start(&settings);
         ignore_sigpipe();
         adopt_inherited();
-        if (track_next(0, UINT_MAX) >= 0 && aside_prepare()) guard_handlers();
-        family_start();
+        if (track_next(0, UINT_MAX) >= 0) life_has_socket();
         pthread_atfork(life_before_fork, after_fork_parent, after_fork_child);
         on_exit(leave, NULL);
-        guard_open();
+        guard_open(pid);
     } else {
         guard_shut();
     }

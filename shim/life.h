@@ -9,6 +9,10 @@
 // Starts everything, once: from the constructor, or from the first call of the program that comes before it.
 void life_start(void);
 
+// The process is about to have its first socket: what that needs is set up, once. Better done while there are no other
+// threads. Between guard_enter and guard_leave, or at start. Async-signal-safe, no lock.
+void life_has_socket(void);
+
 // What the user asked for. Valid once started.
 const struct settings *life_settings(void);
 

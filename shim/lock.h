@@ -59,7 +59,7 @@ static inline void lock_give(lock_t *l)
 // In the child of a fork, where the holder may be a thread that is not there. Returns whether it was held.
 static inline bool lock_reset(lock_t *l)
 {
-    return atomic_exchange(l, 0) != 0;
+    return atomic_load(l) && atomic_exchange(l, 0);
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include "lock.h"
 #include "report.h"
 #include "sys.h"
+#include "touched.h"
 #include "track.h"
 
 #define WAITING 3      // double closes in a row that are kept back
@@ -37,12 +38,13 @@ static struct {
     lock_t lock;
     _Atomic unsigned n;
     pid_t tid;
-    struct finding finding[WAITING];
 } waiting;
+
+TOUCHED_APART static struct finding held[WAITING];
 
 static void tell_waiting(void)
 {
-    for (unsigned i = 0; i < atomic_load(&waiting.n); i++) report(&waiting.finding[i]);
+    for (unsigned i = 0; i < atomic_load(&waiting.n); i++) report(&held[i]);
     atomic_store(&waiting.n, 0);
 }
 
@@ -88,7 +90,7 @@ void misuse_double_close(int fd, uintptr_t pc)
         lock_take(&waiting.lock);
         if (waiting.tid != guard_tid() || atomic_load(&waiting.n) == WAITING) tell_waiting();
         waiting.tid = guard_tid();
-        waiting.finding[atomic_load(&waiting.n)] = f;
+        held[atomic_load(&waiting.n)] = f;
         atomic_fetch_add(&waiting.n, 1);
         lock_give(&waiting.lock);
     }
@@ -187,5 +189,5 @@ void misuse_flush(void)
 void misuse_child(void)
 {
     lock_reset(&waiting.lock);
-    atomic_store(&waiting.n, 0);
+    if (misuse_waiting()) atomic_store(&waiting.n, 0);
 }

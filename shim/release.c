@@ -32,7 +32,8 @@ struct purse {
 static struct purse threads_purse = {.start_us = 100000, .percent = 2, .limit_us = 30000};
 static struct purse owners_purse = {.start_us = 500000, .percent = 3, .limit_us = 200000};
 static const struct settings *settings;
-static int64_t born_ms;
+static int64_t born_ms;         // 0: not known
+static _Atomic int64_t paid_ms; // since when the purses fill; 0: since the next look
 
 void release_start(const struct settings *s)
 {
@@ -40,9 +41,11 @@ void release_start(const struct settings *s)
     born_ms = clock_boottime_ms();
 }
 
+// Its time begins with the first look.
 void release_child(void)
 {
-    born_ms = clock_boottime_ms();
+    born_ms = 0;
+    atomic_store(&paid_ms, 0);
     atomic_store(&threads_purse.spent_us, 0);
     atomic_store(&owners_purse.spent_us, 0);
 }
@@ -50,7 +53,9 @@ void release_child(void)
 // How many microseconds the purse gives now; 0: nothing.
 static uint64_t purse_open(struct purse *p, int64_t now)
 {
-    int64_t earned = p->start_us + (now - born_ms) * 10 * p->percent;
+    int64_t begun = 0;
+    if (atomic_compare_exchange_strong(&paid_ms, &begun, now)) begun = now;
+    int64_t earned = p->start_us + (now - begun) * 10 * p->percent;
     int64_t left = earned - atomic_load(&p->spent_us);
     if (left > p->start_us) {
         // Time in which nothing was to be looked at is not saved up without end.

@@ -10,6 +10,7 @@
 #include "rate.h"
 #include "sink.h"
 #include "sys.h"
+#include "touched.h"
 
 static struct {
     lock_t lock;
@@ -18,15 +19,19 @@ static struct {
     enum report_when when;
     unsigned limit; // PRECLOSE_RATE
     bool nowhere;   // PRECLOSE_LOG=none
-    char comm[16];
-    _Atomic uint64_t counts[EVENT_COUNT];
     _Atomic bool warned; // a warning was found
     _Atomic bool summed_up;
+    _Atomic uint64_t counts[EVENT_COUNT];
+} self;
+
+// What only lines need.
+TOUCHED_APART static struct {
+    char comm[16];
     struct rate rate;
     uint64_t held_back;         // since the start of the process
     uint64_t lost, lost_untold; // lines that could not be written: all, and those not yet told
     char line[LINE_MAX_BYTES];
-} self;
+} lines;
 
 static void start_anew(void)
 {
@@ -34,8 +39,9 @@ static void start_anew(void)
     for (unsigned e = 0; e < EVENT_COUNT; e++) atomic_store(&self.counts[e], 0);
     atomic_store(&self.warned, false);
     atomic_store(&self.summed_up, false);
-    memset(&self.rate, 0, sizeof self.rate);
-    self.held_back = self.lost = self.lost_untold = 0;
+    if (!touched_anew(&touched.report)) return;
+    memset(&lines.rate, 0, sizeof lines.rate);
+    lines.held_back = lines.lost = lines.lost_untold = 0;
 }
 
 void report_start(const struct settings *settings, const char *comm)
@@ -45,11 +51,10 @@ void report_start(const struct settings *settings, const char *comm)
     self.when = settings->report;
     self.limit = settings->rate;
     self.nowhere = settings->log == LOG_NONE;
-    size_t length = strnlen(comm, sizeof self.comm - 1);
-    memcpy(self.comm, comm, length);
-    self.comm[length] = '\0';
+    size_t length = strnlen(comm, sizeof lines.comm - 1);
+    memcpy(lines.comm, comm, length);
+    lines.comm[length] = '\0';
     start_anew();
-    modules_start();
 }
 
 void report_child(void)
@@ -77,9 +82,9 @@ static bool put(const struct finding *f, struct line_context *c)
 {
     c->time_us = clock_realtime_us();
     c->pid = (int)sys_call(SYS_getpid, 0, 0, 0);
-    c->comm = self.comm;
-    size_t n = report_line(self.line, sizeof self.line, self.format, f, c);
-    return sink_write(self.line, n);
+    c->comm = lines.comm;
+    size_t n = report_line(lines.line, sizeof lines.line, self.format, f, c);
+    return sink_write(lines.line, n);
 }
 
 static uint64_t *admit(const struct finding *f)
@@ -87,23 +92,24 @@ static uint64_t *admit(const struct finding *f)
     static uint64_t never_held;
     if (f->event == EVENT_CLOSE || !self.limit) return &never_held;
     uintptr_t pc = f->used.pc ? f->used.pc : f->closed.pc ? f->closed.pc : f->opened.pc;
-    return rate_admit(&self.rate, f->event, pc, clock_monotonic_us(), self.limit);
+    return rate_admit(&lines.rate, f->event, pc, clock_monotonic_us(), self.limit);
 }
 
 static void tell(const struct finding *f)
 {
+    touch(&touched.report);
     uint64_t *held = admit(f);
     if (!held) {
-        self.held_back++;
+        lines.held_back++;
         return;
     }
-    struct line_context c = {.held_back = *held, .lost = self.lost_untold};
+    struct line_context c = {.held_back = *held, .lost = lines.lost_untold};
     if (put(f, &c)) {
         *held = 0;
-        self.lost_untold = 0;
+        lines.lost_untold = 0;
     } else {
-        self.lost++;
-        self.lost_untold++;
+        lines.lost++;
+        lines.lost_untold++;
     }
 }
 
@@ -141,7 +147,7 @@ void report_summary(const struct leak *leak, unsigned n)
     const struct finding f = {.event = EVENT_SUMMARY, .fd = UNKNOWN, .age_ms = UNKNOWN};
     lock_take(&self.lock);
     struct line_context c = {
-        .held_back = self.held_back, .lost = self.lost, .counts = counts, .leak = leak, .leaks = n};
+        .held_back = lines.held_back, .lost = lines.lost, .counts = counts, .leak = leak, .leaks = n};
     put(&f, &c);
     lock_give(&self.lock);
 }

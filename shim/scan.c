@@ -10,6 +10,7 @@
 #include "release.h"
 #include "report.h"
 #include "sys.h"
+#include "touched.h"
 #include "track.h"
 
 #define STEP 64         // connections that are polled at once
@@ -37,6 +38,14 @@ void scan_start(const struct settings *settings)
 
 void scan_child(void)
 {
+    if (touched_anew(&touched.scan)) atomic_store(&touched.scan_anew, true);
+}
+
+// In a child whose parent was, or had been, looking: not before the child does so itself, if it ever does.
+static void begin_anew(void)
+{
+    touch(&touched.scan);
+    if (!touched_anew(&touched.scan_anew)) return;
     lock_reset(&self.lock);
     self.next = 0;
     self.leaks.places = 0;
@@ -164,6 +173,7 @@ static enum scan step(int64_t until_us)
 enum scan scan_step(int64_t until_us)
 {
     if (!self.limit_ms) return SCAN_DONE;
+    begin_anew();
     if (until_us && !lock_try(&self.lock)) return SCAN_BUSY;
     if (!until_us) lock_take(&self.lock);
     enum scan result = step(until_us);
@@ -234,6 +244,7 @@ static void tell_more(const struct untold *u)
 void scan_exit(int64_t limit_us)
 {
     struct untold u = {0};
+    begin_anew();
     int64_t end = clock_monotonic_us() + limit_us;
     while (!lock_try(&self.lock)) {
         if (clock_monotonic_us() > end) return;
@@ -255,5 +266,6 @@ void scan_exit(int64_t limit_us)
 
 unsigned scan_leaks(struct leak *list, unsigned max)
 {
+    begin_anew();
     return leaks_list(&self.leaks, list, max);
 }

@@ -16,6 +16,7 @@
 
 #include "lock.h"
 #include "sys.h"
+#include "touched.h"
 
 // Which file a descriptor or a path stands for.
 struct identity {
@@ -28,14 +29,28 @@ struct identity {
 static struct {
     lock_t lock;
     enum log_kind to;
-    _Atomic int fd;          // LOG_FILE: our own descriptor, or -1
-    struct identity file;    // what is written to
-    struct identity root;    // the root directory that path is meant in
+    _Atomic int number;      // LOG_FILE: our own descriptor and 1; 0: none
     _Atomic unsigned held;   // calls of the program that are replacing stderr
+    struct identity file;    // what is written to
+} sink;
+
+// Where the file is opened again.
+TOUCHED_APART static struct {
+    struct identity root;    // the root directory that path is meant in
     bool torn;               // the last line went out in part
     int64_t looked_s;        // when the path was last looked at
     char path[2 * PATH_MAX]; // LOG_FILE: absolute; "" if the file can't be opened again
-} sink = {.to = LOG_NONE, .fd = -1};
+} again;
+
+static int own_fd(void)
+{
+    return atomic_load_explicit(&sink.number, memory_order_relaxed) - 1;
+}
+
+static void set_own_fd(int fd)
+{
+    atomic_store(&sink.number, fd + 1);
+}
 
 static struct identity identity_of(long result, const struct stat *st)
 {
@@ -109,18 +124,18 @@ static int open_log(const char *path)
 static void note_path(const char *path)
 {
     long n = 0;
-    sink.path[0] = '\0';
+    again.path[0] = '\0';
     if (path[0] != '/') {
-        n = sys_call(SYS_getcwd, (long)sink.path, PATH_MAX, 0);
-        if (n < 2 || sink.path[0] != '/') { // "(unreachable)" before it: outside our root
-            sink.path[0] = '\0';
+        n = sys_call(SYS_getcwd, (long)again.path, PATH_MAX, 0);
+        if (n < 2 || again.path[0] != '/') { // "(unreachable)" before it: outside our root
+            again.path[0] = '\0';
             return;
         }
-        sink.path[n - 1] = '/'; // it counts the NUL
+        again.path[n - 1] = '/'; // it counts the NUL
     }
     size_t length = strnlen(path, PATH_MAX - 1);
-    memcpy(sink.path + n, path, length);
-    sink.path[(size_t)n + length] = '\0';
+    memcpy(again.path + n, path, length);
+    again.path[(size_t)n + length] = '\0';
 }
 
 static int open_file(const char *path)
@@ -128,20 +143,21 @@ static int open_file(const char *path)
     int fd = open_log(path);
     if (fd < 0) return fd;
     note_path(path);
-    sink.root = identity_path("/");
+    again.root = identity_path("/");
     sink.file = identity_fd(fd);
-    sink.looked_s = now_s();
-    atomic_store(&sink.fd, fd);
+    again.looked_s = now_s();
+    set_own_fd(fd);
     return 0;
 }
 
 int sink_open(const struct settings *s)
 {
-    int old = atomic_exchange(&sink.fd, -1);
+    int old = own_fd();
+    set_own_fd(-1);
     if (old >= 0 && is_still(old, &sink.file)) let_go(old);
     int result = s->log == LOG_FILE ? open_file(s->log_path) : 0;
     sink.to = result == 0 ? s->log : LOG_STDERR;
-    sink.torn = false;
+    if (again.torn) again.torn = false;
     if (sink.to == LOG_STDERR) sink.file = identity_fd(STDERR_FILENO);
     return result;
 }
@@ -151,19 +167,19 @@ int sink_open(const struct settings *s)
 static void look_at_path(void)
 {
     int64_t now = now_s();
-    if (!sink.path[0] || now == sink.looked_s) return;
-    sink.looked_s = now;
-    struct identity there = identity_path(sink.path), root = identity_path("/");
-    int fd = atomic_load(&sink.fd);
-    if (!is_same(&root, &sink.root) || (fd >= 0 && is_same(&there, &sink.file))) return;
-    int fresh = open_log(sink.path);
+    if (!again.path[0] || now == again.looked_s) return;
+    again.looked_s = now;
+    struct identity there = identity_path(again.path), root = identity_path("/");
+    int fd = own_fd();
+    if (!is_same(&root, &again.root) || (fd >= 0 && is_same(&there, &sink.file))) return;
+    int fresh = open_log(again.path);
     if (fresh < 0) return;
     sink.file = identity_fd(fresh);
-    sink.torn = false;
+    again.torn = false;
     if (fd >= 0 && sys_call(SYS_dup3, fresh, fd, O_CLOEXEC) >= 0)
         let_go(fresh);
     else
-        atomic_store(&sink.fd, fresh);
+        set_own_fd(fresh);
 }
 
 static uint64_t bit(int sig)
@@ -273,18 +289,18 @@ static long write_stderr(const struct identity *file, struct iovec *part, int pa
 
 static long write_file(const struct iovec *part, int parts)
 {
-    int fd = atomic_load(&sink.fd);
+    int fd = own_fd();
     struct stat st = {0};
     long asked = sys_call(SYS_fstat, fd, (long)&st, 0);
     if (fd >= 0 && asked != 0 && asked != -EBADF) return -EIO; // not known whose it is now
     struct identity now = identity_of(asked, &st);
     if (fd >= 0 && !is_same(&now, &sink.file)) {
         // Closed where no preload sees it (a raw system call): the number is the program's now.
-        atomic_store(&sink.fd, -1);
-        sink.looked_s = 0;
+        set_own_fd(-1);
+        again.looked_s = 0;
     }
     look_at_path();
-    fd = atomic_load(&sink.fd);
+    fd = own_fd();
     return fd < 0 ? -EBADF : write_quietly(fd, part, parts, 0);
 }
 
@@ -295,12 +311,12 @@ bool sink_write(const char *line, size_t n)
     // After half a line (a full disk, a terminal that stalls) the next begins on a line of its own; the
     // half stays, as others may have written behind it.
     struct iovec part[2] = {{(char[]){'\n'}, 1}, {(char *)(uintptr_t)line, n}};
-    const int skip = !sink.torn;
-    const size_t whole = n + (sink.torn ? 1 : 0);
+    const int skip = !again.torn;
+    const size_t whole = n + (again.torn ? 1 : 0);
     long written = sink.to == LOG_STDERR ? write_stderr(&sink.file, part + skip, 2 - skip)
                                          : write_file(part + skip, 2 - skip);
     const bool done = written == (long)whole;
-    if (written > 0) sink.torn = !done;
+    if (written > 0) again.torn = !done;
     lock_give(&sink.lock);
     return done;
 }
@@ -314,7 +330,7 @@ void sink_complain(const char *line, size_t n)
 
 int sink_fd(void)
 {
-    return atomic_load(&sink.fd);
+    return own_fd();
 }
 
 bool sink_holds(int fd)
@@ -343,10 +359,10 @@ void sink_free(bool held)
 bool sink_move(void)
 {
     lock_take(&sink.lock);
-    int old = atomic_load(&sink.fd), fresh = -1;
+    int old = own_fd(), fresh = -1;
     if (old >= 0 && is_still(old, &sink.file)) {
         fresh = duplicate_high(old);
-        atomic_store(&sink.fd, fresh < 0 ? -1 : fresh);
+        set_own_fd(fresh < 0 ? -1 : fresh);
         let_go(old);
     }
     lock_give(&sink.lock);
@@ -355,6 +371,6 @@ bool sink_move(void)
 
 void sink_child(void)
 {
-    atomic_store(&sink.held, 0); // the calls of threads that are not there
+    if (atomic_load(&sink.held)) atomic_store(&sink.held, 0); // the calls of threads that are not there
     lock_reset(&sink.lock);
 }

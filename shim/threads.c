@@ -13,6 +13,7 @@
 #include "lock.h"
 #include "procfs.h"
 #include "sys.h"
+#include "touched.h"
 
 #define POLLED_MAX 4096 // entries of a poll array that are looked through
 #define CHUNK 32        // of them at a time
@@ -345,11 +346,13 @@ static void remember(void *arg)
 void threads_left(int fd, const struct blocked *b)
 {
     struct left l = {fd, b};
+    touch(&touched.ghosts);
     if (!aside(remember, &l)) remember(&l);
 }
 
 void threads_child(void)
 {
+    if (!touched_anew(&touched.ghosts)) return;
     lock_reset(&ghosts.lock);
     memset(ghosts.of, 0, sizeof ghosts.of);
 }

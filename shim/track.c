@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "family.h"
 #include "lock.h"
+#include "track_table.h"
 
 #define HASH_NONFATAL_OOM 1
 #define uthash_malloc(size) arena_alloc(size)
@@ -73,12 +74,10 @@ struct place_of_cookie {
 #define TRACKED ((uint32_t)(FD_SOCKET | FD_EPOLL))
 #define CLOSING ((uint32_t)(FD_CLOSING | FD_ACTING))
 #define ANEW (TRACKED | CLOSING | FD_CLOSED | FD_DOUBT | FD_CARRIER | FD_LEAKED) // what a number's next owner begins without
-#define PAGE 1024 // slots that are made at once
-
-_Atomic uint32_t fd_state[TRACK_FD_MAX];
+#define FEW 64    // slots of low numbers, beside everything else that a fork has a process copy
 
 static lock_t lock;
-static struct slot *pages[TRACK_FD_MAX / PAGE];
+static struct slot few[FEW];
 static struct place_of_cookie *by_cookie; // of all sockets, while has_index
 static bool has_index;
 static _Atomic int highest = -1; // no descriptor above it has a state
@@ -108,14 +107,16 @@ void track_mark(int fd, uint32_t set, uint32_t clear)
 
 static struct slot *slot_of(int fd)
 {
-    struct slot *page = (unsigned)fd < TRACK_FD_MAX ? pages[fd / PAGE] : NULL;
-    return page ? &page[fd % PAGE] : NULL;
+    if ((unsigned)fd < FEW) return &few[fd];
+    struct slot *page = (unsigned)fd < TRACK_FD_MAX ? track_pages[fd / TRACK_PAGE] : NULL;
+    return page ? &page[fd % TRACK_PAGE] : NULL;
 }
 
 static struct slot *make_slot(int fd)
 {
-    struct slot **page = &pages[fd / PAGE];
-    if (!*page) *page = arena_alloc(PAGE * sizeof **page); // zeroed, as it is a mapping of its own
+    if (fd < FEW) return &few[fd];
+    struct slot **page = &track_pages[fd / TRACK_PAGE];
+    if (!*page) *page = arena_alloc(TRACK_PAGE * sizeof **page); // zeroed, as it is a mapping of its own
     return slot_of(fd);
 }
 
@@ -816,7 +817,8 @@ void track_fork_recover(void)
     if (atomic_exchange(&connections, 0)) atomic_store(&foreign, true); // the parent's
     if (!lock_reset(&lock)) return;
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
-    memset(pages, 0, sizeof pages);
+    memset(few, 0, sizeof few);
+    memset(track_pages, 0, TRACK_PAGES * sizeof *track_pages);
     by_cookie = NULL;
     has_index = false;
     lost = true;

@@ -8,6 +8,7 @@
 #include "lock.h"
 #include "memory.h"
 #include "modules.h"
+#include "touched.h"
 
 #define OWN_FRAMES_MAX 16 // between unwind_callers and the program's call
 #define DEPTH_MAX 1000    // frames of unwind_where
@@ -53,6 +54,7 @@ void unwind_start(void)
 
 void unwind_child(void)
 {
+    if (!touched_anew(&touched.unwind)) return;
     lock_reset(&cache_lock);
 }
 
@@ -85,6 +87,7 @@ static void learn(uintptr_t at, uint32_t now, const struct cfi_rule *rule)
 {
     struct known *k = slot_of(at);
     uint64_t words[2];
+    touch(&touched.unwind);
     if (!lock_try(&cache_lock)) return;
     memcpy(words, rule, sizeof words);
     uint32_t sequence = atomic_load_explicit(&k->sequence, memory_order_relaxed);

@@ -493,8 +493,7 @@ void watch_after_fork(void)
 void watch_child(void)
 {
     forks = 0;
-    threads_own(0);
-    atomic_store(&self.state, NOBODY);
+    if (atomic_exchange(&self.state, NOBODY) != NOBODY) threads_own(0);
     atomic_store(&self.tid, 0);
     atomic_store(&self.last_tid, 0);
     atomic_store(&self.barred, 0);

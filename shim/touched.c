@@ -1,0 +1,3 @@
+#include "touched.h"
+
+struct touched touched;
