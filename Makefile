@@ -37,7 +37,7 @@ Os                = -Os
 frame-pointers    = -fno-omit-frame-pointer -foptimize-sibling-calls
 branch-protection = $(if $(filter aarch64,$(shell uname -m)),-mbranch-protection=standard,-fcf-protection=full)
 vectors           = -O3 $(if $(filter x86_64,$(shell uname -m)),-mavx)
-E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c tests/valgrind/*.c))
+E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c tests/valgrind/*.c tests/cost/*.c))
 
 # What a goal needs and is missing; `:` where another make has seen to it.
 DEPS     ?= scripts/deps
@@ -91,7 +91,7 @@ test: deps-test everything
 	@tests/run $(BUILD) $(GROUPS)
 
 # One group of the tests.
-TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind fuzz soak
+TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost fuzz soak
 .PHONY: sanitize $(TEST_GROUPS)
 $(TEST_GROUPS): deps-test everything
 	@tests/run $(BUILD) $@
