@@ -1,7 +1,7 @@
 # make            build/libpreclose.so and its manual page, build/libpreclose.7; the command, build/preclose
 # make demo       what it does, shown on small programs (make demo NAME: one of them)
 # make test       every test; installs what they need first (GROUPS="unit e2e": those groups of tests/run)
-# make bench      what it costs, as ratios, in a table, docs/bench.csv and docs/bench.svg (ROWS="tcp udp": those)
+# make bench      what it costs, as ratios: a table, docs/bench.csv and .svg, README (ROWS="tcp udp": those, table only)
 # make install    PREFIX=/usr/local DESTDIR=
 
 BUILD   ?= build
