@@ -5,6 +5,7 @@ BENCH_BIN := $(addprefix $(BUILD)/bench/,work table empty.so)
 deps-bench:
 	@$(DEPS) bench
 bench-programs: $(BENCH_BIN)
+everything: bench-programs
 bench: deps-bench $(BUILD)/libpreclose.so bench-programs
 	scripts/bench --build $(BUILD) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ROWS),$(ROWS),--out docs)
 

@@ -7,7 +7,7 @@ import math
 import sys
 from xml.sax.saxutils import escape
 
-WIDTH, LEFT, RIGHT = 1000, 410, 150  # of the picture; of the names and of the numbers beside the plot
+WIDTH, LEFT, RIGHT = 1000, 410, 165  # of the picture; of the names and of the numbers beside the plot
 LINE = 24
 LOW, HIGH = 0.9, 2.0  # of the scale above; what is beyond is told by an arrow and its number
 MARKS = {  # a tool's shape and class
@@ -51,7 +51,7 @@ def goals(rows, y):
     """The library's rows, each with its goal."""
     def at(ratio):
         return LEFT + (min(max(ratio, LOW), HIGH) - LOW) / (HIGH - LOW) * (WIDTH - LEFT - RIGHT)
-    out = [text(16, y, 'What preclose costs: ratio to the same program without it', 'head'), text(WIDTH - 16, y, 'ratio (goal)', 'dim end')]
+    out = [text(16, y, 'What preclose costs: ratio to the same program without it', 'head'), text(WIDTH - 16, y, 'ratio (goal, marked blue)', 'dim end')]
     y += 16
     bottom = y + LINE * len(rows)
     for tenth in range(round(LOW * 10), round(HIGH * 10) + 1):

@@ -59,16 +59,28 @@ def run(command, library, scratch):
         raise RuntimeError(f'{" ".join(command[-2:])}: status {done.returncode}: {done.stderr.strip()}')
 
 
-def instructions(step, options, library, scratch):
-    """Instructions a step, outside the kernel."""
-    totals = []
-    for n in STEPS['callgrind']:
-        out = os.path.join(tempfile.mkdtemp(dir=scratch), 'out')
-        run(['valgrind', '--tool=callgrind', f'--callgrind-out-file={out}', os.path.join(options.bin, 'steps'), step, str(n)],
-            library, scratch)
-        with open(out) as file:
-            totals.append(int(re.search(r'^(?:summary|totals): (\d+)', file.read(), re.M)[1]))
-    return (totals[1] - totals[0]) / (STEPS['callgrind'][1] - STEPS['callgrind'][0])
+def instructions(step, n, options, library, scratch):
+    """Instructions of n steps and what is around them, outside the kernel."""
+    out = os.path.join(tempfile.mkdtemp(dir=scratch), 'out')
+    run(['valgrind', '--tool=callgrind', f'--callgrind-out-file={out}', os.path.join(options.bin, 'steps'), step, str(n)],
+        library, scratch)
+    with open(out) as file:
+        return int(re.search(r'^(?:summary|totals): (\d+)', file.read(), re.M)[1])
+
+
+def instructions_of_ours(step, most, options, library, scratch):
+    """Instructions that the library adds to a step. A look that is due by the clock can fall into a run: up to three times
+    the run with the least counts, where there are more than allowed."""
+    few, many = STEPS['callgrind']
+    least = {}
+    for _ in range(3):
+        for which in [(n, preload) for n in (few, many) for preload in (NONE, library) if preload or not least.get((n, NONE))]:
+            count = instructions(step, which[0], options, which[1], scratch)
+            least[which] = min(count, least.get(which, count))
+        more = (least[many, library] - least[few, library] - least[many, NONE] + least[few, NONE]) / (many - few)
+        if more < most + 1:
+            break
+    return more
 
 
 def calls(step, options, library, scratch):
@@ -82,12 +94,12 @@ def calls(step, options, library, scratch):
     return collections.Counter(names[first + 1:last])
 
 
-def ours(step, options, scratch):
+def ours(step, most, options, scratch):
     """What the library adds to a step: instructions, and {system call: how often}."""
     library = os.path.join(scratch, 'libpreclose.so')
     more = None
     if options.callgrind:
-        more = instructions(step, options, library, scratch) - instructions(step, options, NONE, scratch)
+        more = instructions_of_ours(step, most, options, library, scratch)
     added = {}
     if options.strace:
         without, done = calls(step, options, NONE, scratch), calls(step, options, library, scratch)
@@ -164,7 +176,7 @@ def main():
     counts = collections.Counter()
     with tempfile.TemporaryDirectory(prefix='cost-') as scratch, concurrent.futures.ThreadPoolExecutor(options.j) as pool:
         prepare(options, scratch)
-        results = zip(table, pool.map(lambda row: ours(row[0], options, scratch), table))
+        results = zip(table, pool.map(lambda row: ours(*row[:2], options, scratch), table))
         if options.print:
             show(results)
             return 0
