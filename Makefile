@@ -1,7 +1,7 @@
 # make            build/libpreclose.so and its manual page, build/libpreclose.7; the command, build/preclose
 # make demo       what it does, shown on small programs (make demo NAME: one of them)
 # make test       every test; installs what they need first (GROUPS="unit e2e": those groups of tests/run)
-# make bench      what it costs, as ratios, in a table, docs/bench.csv and docs/bench.svg (ROWS="tcp udp": those)
+# make bench      what it costs, as ratios: a table, docs/bench.csv and .svg, README (ROWS="tcp udp": those, table only)
 # make install    PREFIX=/usr/local DESTDIR=
 
 BUILD   ?= build
@@ -43,7 +43,7 @@ Os                = -Os
 frame-pointers    = -fno-omit-frame-pointer -foptimize-sibling-calls
 branch-protection = $(if $(filter aarch64,$(shell uname -m)),-mbranch-protection=standard,-fcf-protection=full)
 vectors           = -O3 $(if $(filter x86_64,$(shell uname -m)),-mavx)
-E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c tests/valgrind/*.c))
+E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests/hostile/*.c tests/valgrind/*.c tests/cost/*.c))
 
 # What a goal needs and is missing; `:` where another make has seen to it.
 DEPS     ?= scripts/deps
@@ -97,7 +97,7 @@ test: deps-test everything
 	@tests/run $(BUILD) $(GROUPS)
 
 # One group of the tests.
-TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind fuzz soak
+TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost fuzz soak
 .PHONY: sanitize $(TEST_GROUPS)
 $(TEST_GROUPS): deps-test everything
 	@tests/run $(BUILD) $@

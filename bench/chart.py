@@ -7,7 +7,7 @@ import math
 import sys
 from xml.sax.saxutils import escape
 
-WIDTH, LEFT, RIGHT = 960, 372, 140  # of the picture; of the names and of the numbers beside the plot
+WIDTH, LEFT, RIGHT = 1000, 410, 165  # of the picture; of the names and of the numbers beside the plot
 LINE = 24
 LOW, HIGH = 0.9, 2.0  # of the scale above; what is beyond is told by an arrow and its number
 MARKS = {  # a tool's shape and class
@@ -51,7 +51,7 @@ def goals(rows, y):
     """The library's rows, each with its goal."""
     def at(ratio):
         return LEFT + (min(max(ratio, LOW), HIGH) - LOW) / (HIGH - LOW) * (WIDTH - LEFT - RIGHT)
-    out = [text(16, y, 'What preclose costs: ratio to the same program without it', 'head'), text(WIDTH - 16, y, 'ratio (goal)', 'dim end')]
+    out = [text(16, y, 'What preclose costs: ratio to the same program without it', 'head'), text(WIDTH - 16, y, 'ratio (goal, marked blue)', 'dim end')]
     y += 16
     bottom = y + LINE * len(rows)
     for tenth in range(round(LOW * 10), round(HIGH * 10) + 1):
@@ -77,13 +77,13 @@ def goals(rows, y):
 
 def beside(rows, tools, y):
     """The same with other tools, where their workloads run."""
-    low, high = -0.5, max(1.0, max(math.log10(value) for row in tools.values() for value in row.values()))
-    high = math.ceil(high * 2) / 2
+    powers = [math.log10(value) for row in tools.values() for value in row.values()]
+    low, high = math.floor(min(powers) * 4) / 4 - 0.05, math.ceil(max(powers) * 4) / 4
 
     def at(ratio):
-        return LEFT + (max(math.log10(ratio), low) - low) / (high - low) * (WIDTH - LEFT - 24)
+        return LEFT + (math.log10(ratio) - low) / (high - low) * (WIDTH - LEFT - 24)
     out = [text(16, y, 'Beside other tools', 'head')]
-    x = 170
+    x = 190
     for tool, (shape, kind) in MARKS.items():
         out += [mark(x, y - 4, shape, kind), text(x + 10, y, tool)]
         x += 36 + 7.5 * len(tool)
@@ -102,7 +102,7 @@ def beside(rows, tools, y):
             if tool in tools[row['row']]:
                 out.append(mark(at(tools[row['row']][tool]), middle, *MARKS[tool]))
         y += LINE
-    return out, bottom + 40
+    return out, bottom + 30
 
 
 def draw(table, picture):

@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / 'bench'))
+sys.dont_write_bytecode = True
+import page as costs
 
 
 def rows(table):
@@ -85,6 +88,10 @@ def readme():
     reasons = {x for row in table if code(row[0]) == ['none'] for x in re.findall(r'\((`[^)]*`)\)', row[1])}
     wrong += differences({x for cell in reasons for x in code(cell)}, REASONS - {'sandboxed'})
     check("README's actions and reasons are those of actions.def", wrong)
+
+
+    wrong = set((costs.between(text) or '').splitlines()) ^ set(costs.table(TOP / 'docs' / 'bench.csv').splitlines())
+    check("README's costs are those of bench.csv", [f'in one only: {x}' for x in sorted(wrong)])
 
 
 # An action that nothing takes is not promised.
