@@ -1,4 +1,4 @@
-// timeout: 300
+// timeout: 120
 // env: LD_BIND_NOW=1
 // Hazard 9: at every single instruction of a call a signal handler leaves it by siglongjmp. Afterwards this thread
 // and others still open, duplicate and close, also the number that this call was about, fork without delay, and the
