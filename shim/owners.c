@@ -594,7 +594,7 @@ static enum owners prove(struct search *s)
     return is_all_visible(s) ? OWNERS_ALONE : OWNERS_UNKNOWN;
 }
 
-static void search(void *arg)
+static void find_owners(void *arg)
 {
     struct search *s = arg;
     procfs_limit(&s->limit, s->limit_us);
@@ -630,7 +630,7 @@ void owners_prove(int fd, uint64_t inode, uint64_t since_ms, bool leaked, uint64
         s->answer = answer;
         find_kcmp(s);
         // Without kcmp(2) the look needs a marker in the caller's own table, and is made there.
-        if (!s->kcmp || !aside(search, s)) search(s);
+        if (!s->kcmp || !aside(find_owners, s)) find_owners(s);
         sys_call(SYS_munmap, ret, sizeof(struct search), 0);
     }
 }

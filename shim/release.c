@@ -19,7 +19,8 @@
 #include "threads.h"
 #include "track.h"
 
-#define PATIENCE_MS 2500 // more than two looks into /proc take, at their limits (procfs.h, procfs_limit)
+#define PATIENCE_MS 300       // with a close under way in another thread, which a handler may have left for good
+#define LOOK_PATIENCE_MS 2500 // with two looks of it into /proc, at their limits (procfs.h, procfs_limit)
 #define OPENING_MS 20 // between the opening of a socket by the kernel and our noting of it
 
 // Looking into /proc is slow, so it is paid from a purse that fills with time: a share of the process's
@@ -81,7 +82,9 @@ static void look_at_threads(struct release *w)
     if (want == WANT_ACTION && settings->shutdown == ACT_BLOCKED) limit = (uint64_t)threads_purse.limit_us;
     w->s.blocked_known = false;
     if (!limit) return;
+    track_mark(w->fd, FD_LOOKING, 0);
     purse_pay(&threads_purse, threads_blocked_on(w->fd, limit, &w->blocked));
+    track_mark(w->fd, 0, FD_LOOKING);
     w->s.blocked_known = w->blocked.known;
     w->s.blocked = w->blocked.n;
     w->s.blocked_sending = w->blocked.sending;
@@ -132,7 +135,9 @@ static void look_for_owners(struct release *w)
     w->r.leaky = true;
     struct owners_answer a;
     bool at_large = is_at_large(w, told);
+    track_mark(w->fd, FD_LOOKING, 0);
     owners_prove(w->fd, probe_inode(w->fd), since, at_large, limit, &a);
+    track_mark(w->fd, 0, FD_LOOKING);
     purse_pay(&owners_purse, a.took_us);
     w->s.proof = a.owners;
     w->holder = a.pid;
@@ -441,20 +446,25 @@ static uint64_t is_under_way(int fd)
     return closing && probe_identity(fd) == closing ? closing : 0;
 }
 
-// Waits while fd has that state, as another thread is closing it. Bounded by *end (0: not set yet): a handler may have
-// jumped out of that close, which is then forgotten. Returns false if so.
-static bool wait_while(int fd, uint32_t state, int64_t *end)
+struct patience {
+    int64_t since, end; // milliseconds; 0: not begun
+};
+
+// Waits while fd has that state, as another thread is closing it. Bounded: a handler may have jumped out of that close,
+// which is then forgotten. Returns false if so.
+static bool wait_while(int fd, uint32_t state, struct patience *p)
 {
     uint64_t closing;
     while (track_state(fd) & state && (closing = is_under_way(fd))) {
         int64_t now = clock_boottime_ms();
-        if (!*end) *end = now + PATIENCE_MS;
-        if (now > *end) {
+        if (!p->since) *p = (struct patience){now, now + PATIENCE_MS};
+        if (track_state(fd) & FD_LOOKING && now < p->since + LOOK_PATIENCE_MS) p->end = now + PATIENCE_MS;
+        if (now > p->end) {
             track_give_up(fd, closing);
             return false;
         }
         // A thread of high priority would not make way for the other by a yield.
-        if (*end - now > PATIENCE_MS - 2) sys_call(SYS_sched_yield, 0, 0, 0);
+        if (now < p->since + 2) sys_call(SYS_sched_yield, 0, 0, 0);
         else sys_call(SYS_nanosleep, (long)&(struct timespec){.tv_nsec = 100000}, 0, 0);
     }
     return true;
@@ -463,28 +473,28 @@ static bool wait_while(int fd, uint32_t state, int64_t *end)
 bool release_under_way(int fd)
 {
     struct guard g;
-    int64_t end = 0;
+    struct patience p = {0};
     if (!(track_state(fd) & FD_CLOSING) || guard_enter(&g) != ENTRY_OK) return false;
-    bool first = is_under_way(fd) && wait_while(fd, FD_CLOSING, &end);
+    bool first = is_under_way(fd) && wait_while(fd, FD_CLOSING, &p);
     guard_leave(&g);
     return first;
 }
 
 void release_disturb(int fd)
 {
-    int64_t end = 0;
+    struct patience p = {0};
     if (!(track_state(fd) & FD_CLOSING) || !is_under_way(fd)) return;
     track_mark(fd, FD_DOUBT, 0);
-    wait_while(fd, FD_ACTING, &end);
+    wait_while(fd, FD_ACTING, &p);
 }
 
 static void wait_for_all(unsigned first, unsigned last, uint32_t state)
 {
     struct guard g;
-    int64_t end = 0;
+    struct patience p = {0};
     int fd = track_next_with(first, state);
     if (fd < 0 || (unsigned)fd > last || guard_enter(&g) != ENTRY_OK) return;
-    for (; fd >= 0 && (unsigned)fd <= last; fd = track_next_with((unsigned)fd + 1, state)) wait_while(fd, state, &end);
+    for (; fd >= 0 && (unsigned)fd <= last; fd = track_next_with((unsigned)fd + 1, state)) wait_while(fd, state, &p);
     guard_leave(&g);
 }
 

@@ -31,6 +31,7 @@ enum {
     FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
     FD_LEAKED = 512, // a child in this process's memory (vfork) has made it survive an exec
     FD_TCP = 1024,   // with FD_SOCKET: a TCP socket that this process, or one that it was forked from, has opened
+    FD_LOOKING = 2048, // with FD_CLOSING: whoever closes it looks into /proc, and no handler leads him away from there
 };
 
 #define FD_FLAGS UINT32_C(0xffff) // the bits of these; above them, how often a socket of this number has been closed

@@ -36,6 +36,14 @@ class Failure(Exception):
     """The library does not do what it must, or the test is wrong."""
 
 
+class Late(Failure):
+    """Something took longer than it may. A busy machine does that too: the test is tried again, and fails if it is late
+    each time."""
+
+
+TRIES = 5
+
+
 class Skip(Exception):
     """The test cannot be made here; says why."""
 
@@ -47,6 +55,11 @@ def skip(reason):
 def check(condition, message):
     if not condition:
         raise Failure(message)
+
+
+def in_time(took, limit, what='took'):
+    if took >= limit:
+        raise Late(f'{what} {took} ms, not less than {limit}')
 
 
 def equal(got, wanted, what):
@@ -209,6 +222,11 @@ def own_network():
         fcntl.ioctl(s, SIOCGIFFLAGS, request)
         flags = struct.unpack_from('16sh', request)[1]
         fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack('16sh22x', b'lo', flags | IFF_UP))
+    try:  # no probes for segments that a busy machine has only delayed: resets that answer them are nobody's
+        with open('/proc/sys/net/ipv4/tcp_early_retrans', 'w') as file:
+            file.write('0')
+    except OSError:
+        pass
     return True
 
 
@@ -250,6 +268,15 @@ def kill_descendants(pid):
         time.sleep(0.01)
 
 
+def try_it(function):
+    for _ in range(TRIES - 1):
+        try:
+            return function()
+        except Late:
+            pass
+    return function()
+
+
 def run_here(function, pipe):
     """The child's side: runs one test and writes what came of it as JSON."""
     global SCRATCH, OWN_NETWORK
@@ -260,7 +287,7 @@ def run_here(function, pipe):
     os.chmod(SCRATCH, 0o755)
     try:
         OWN_NETWORK = own_network()
-        function()
+        try_it(function)
         result = ['ok', '']
     except Failure as failure:
         result = ['FAIL', str(failure)]

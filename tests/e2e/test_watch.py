@@ -10,7 +10,7 @@ import time
 
 import lib
 import test_random
-from lib import check, cookie, environment, equal, function_at, need_own_network, program, test, victim
+from lib import check, cookie, environment, equal, function_at, in_time, need_own_network, program, test, victim
 
 LIMIT_MS = 400
 LATE_MS = 2000  # after the time is over it is told within this
@@ -36,8 +36,7 @@ def is_true(finding, done, prefix=''):
 
 
 def is_in_time(finding, done):
-    late = is_true(finding, done) - LIMIT_MS
-    check(late <= LATE_MS, f'told {late:.0f} ms too late')
+    in_time(is_true(finding, done), LIMIT_MS + LATE_MS, 'told after')
 
 
 def left(settings=None, prefix='', **parameters):

@@ -1,6 +1,6 @@
 // Hazard 2: children that run in the parent's memory, and children with a new program. What they close, duplicate
 // and sweep is theirs; a socket that one of them holds lives on when the parent closes it; and the log goes on.
-// timeout: 120
+// timeout: 60
 #include "hostile.h"
 
 #include <spawn.h>

@@ -28,6 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, '..', '..', 'build')
 CC = os.environ.get('CC', 'cc')
 FULL = 'HOSTILE_FULL' in os.environ  # the whole sweeps, which take an hour
+BUSY = 4  # times as long as a test has by itself: it is ended because it hangs, not because the machine is busy
 
 # Strangers beside us (hazard 17): the same work under each. how: what is preloaded beside the library, and where;
 # or how the work is built, or what it is linked with. needs: a file that the package brings.
@@ -132,7 +133,7 @@ class Runner:
             name = os.path.basename(path)[:-2]
             said = preamble(path)
             row = dict(name=name, binary=os.path.join(self.options.bin, name), before=[], after=[], env={},
-                       timeout=float(said.get('timeout', ['30'])[0]))
+                       timeout=BUSY * float(said.get('timeout', ['30'])[0]))
             if FULL:
                 row['timeout'] *= 20
             row['env'] = dict(v.split('=', 1) for v in said.get('env', []))

@@ -181,6 +181,16 @@ static void a_child_holds_it_until_it_closes(void **state)
     drop_subject(&s);
 }
 
+// Has it come to its end, with every thread? A sanitizer has one of its own, which may be the last.
+static bool is_over(pid_t pid)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    char how = process_state(pid);
+    return !how || (how == 'Z' && (stat(path, &st) || st.st_nlink <= 3));
+}
+
 static void a_zombie_holds_nothing(void **state)
 {
     (void)state;
@@ -188,7 +198,7 @@ static void a_zombie_holds_nothing(void **state)
     struct child c = start_child(holds, &s);
     check_answer(&s, OWNERS_HELD, c.pid);
     kill(c.pid, SIGKILL);
-    assert_true(WAIT_UNTIL(process_state(c.pid) == 'Z'));
+    assert_true(WAIT_UNTIL(is_over(c.pid)));
     check_answer(&s, OWNERS_ALONE, 0);
     end_child(&c);
     check_answer(&s, OWNERS_ALONE, 0);
@@ -239,7 +249,7 @@ static void an_orphan_holds_it(void **state)
     assert_int_equal(a.owners, OWNERS_HELD);
     assert_true(a.pid > c.pid);
     close(c.control);
-    assert_true(WAIT_UNTIL(process_state(a.pid) == 'Z' || !process_state(a.pid)));
+    assert_true(WAIT_UNTIL(is_over(a.pid)));
     check_answer(&s, OWNERS_ALONE, 0);
     drop_subject(&s);
 }
