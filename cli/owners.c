@@ -37,6 +37,16 @@ static int by_rows(const void *a, const void *b)
     return x->pid < y->pid ? -1 : x->pid > y->pid;
 }
 
+static const struct census *sorting;
+
+// Those that have been so for longest first.
+static int by_age(const void *a, const void *b)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    const int64_t age = sorting->entry[x].s.quiet_ms, other = sorting->entry[y].s.quiet_ms;
+    return age != other ? (age > other ? -1 : 1) : x < y ? -1 : x > y;
+}
+
 struct owners owners_of(const struct scan *s)
 {
     struct owner *all = NULL, *next;
@@ -55,6 +65,8 @@ struct owners owners_of(const struct scan *s)
         o.owner[o.n++] = one;
     }
     HASH_CLEAR(hh, all);
+    sorting = c;
+    for (size_t i = 0; i < o.n; i++) qsort(o.owner[i]->row, o.owner[i]->rows, sizeof *o.owner[i]->row, by_age);
     if (o.n) qsort(o.owner, o.n, sizeof(struct owner *), by_rows);
     return o;
 }

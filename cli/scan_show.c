@@ -10,7 +10,7 @@
 #include "scan.h"
 #include "text.h"
 
-enum { ROWS_SHOWN = 10, COLUMNS = 6, CELL_MAX = 96, CLOSE_WAIT = 8, LISTEN = 10 };
+enum { ROWS_SHOWN = 10, CLOSE_WAIT = 8, LISTEN = 10 };
 
 // Has an owner that is shown earlier all of these too?
 static const struct owner *shown_before(const struct census *c, const struct owners *o,
@@ -46,72 +46,60 @@ static const struct holder *holder_of(const struct census *c, const struct entry
     return NULL;
 }
 
-typedef char row_text[COLUMNS][CELL_MAX];
-
-static void fill_row(const struct scan *s, const struct entry *e, pid_t pid, row_text cell)
+void scan_row(const struct scan *s, const struct entry *e, pid_t pid, scan_cells cell)
 {
     char text[NUMBER_MAX], address[DIAG_ADDRESS_MAX];
     const struct holder *h = holder_of(&s->census, e, pid);
     size_t others = 0;
-    cell[0][0] = '\0';
-    if (h) snprintf(cell[0], CELL_MAX, e->held == NOT_ACCEPTED ? "at %d" : "%d", h->fd);
-    snprintf(cell[1], CELL_MAX, "%s", diag_state(e->s.state));
-    snprintf(cell[2], CELL_MAX, "%s", diag_address(address, &e->s, false));
-    snprintf(cell[3], CELL_MAX, "%s", e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
-    snprintf(cell[4], CELL_MAX, "%s",
+    cell[CELL_FD][0] = '\0';
+    if (h) snprintf(cell[CELL_FD], SCAN_CELL_MAX, e->held == NOT_ACCEPTED ? "at %d" : "%d", h->fd);
+    snprintf(cell[CELL_STATE], SCAN_CELL_MAX, "%s", diag_state(e->s.state));
+    snprintf(cell[CELL_LOCAL], SCAN_CELL_MAX, "%s", diag_address(address, &e->s, false));
+    snprintf(cell[CELL_PEER], SCAN_CELL_MAX, "%s", e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
+    snprintf(cell[CELL_AGE], SCAN_CELL_MAX, "%s",
              e->s.quiet_ms < 0 || e->s.state == LISTEN ? "-" : text_ms(text, e->s.quiet_ms));
     const uint32_t unread = diag_unread(&e->s);
     for (size_t i = 0; i < e->holders; i++) others += s->census.holder[e->first + i].pid != pid;
-    char *note = cell[5];
+    char *note = cell[CELL_NOTE];
     note[0] = '\0';
     if (e->held == NOT_ACCEPTED)
-        snprintf(note, CELL_MAX, "not accepted yet");
+        snprintf(note, SCAN_CELL_MAX, "not accepted yet");
     else if (e->s.state == LISTEN)
-        snprintf(note, CELL_MAX, "%" PRIu32 " waiting", e->s.queued);
+        snprintf(note, SCAN_CELL_MAX, "%" PRIu32 " waiting", e->s.queued);
     else if (unread)
-        snprintf(note, CELL_MAX, "%s unread", text_bytes(text, unread));
+        snprintf(note, SCAN_CELL_MAX, "%s unread", text_bytes(text, unread));
     else if (e->s.state == CLOSE_WAIT)
-        snprintf(note, CELL_MAX, e->s.queued ? "its end was not read" : "all was read");
+        snprintf(note, SCAN_CELL_MAX, e->s.queued ? "its end was not read" : "all was read");
     if (others && e->held == HELD)
-        snprintf(note + strlen(note), CELL_MAX - strlen(note), "%sheld by %zu other process%s too",
+        snprintf(note + strlen(note), SCAN_CELL_MAX - strlen(note), "%sheld by %zu other process%s too",
                  *note ? ", " : "", others, others == 1 ? "" : "es");
 }
 
 // Rows with columns as wide as they need.
 static void put_rows(const struct scan *s, const struct owner *o)
 {
-    static const char *const titles[COLUMNS] = {"FD", "STATE", "LOCAL", "PEER", "", ""};
+    static const char *const titles[SCAN_CELLS] = {"FD", "STATE", "LOCAL", "PEER", "", ""};
     const size_t shown = s->all || o->rows <= ROWS_SHOWN ? o->rows : ROWS_SHOWN;
-    row_text *rows = need(calloc(shown + 1, sizeof *rows));
-    int width[COLUMNS];
-    for (int k = 0; k < COLUMNS; k++) snprintf(rows[0][k], CELL_MAX, "%s", titles[k]);
-    snprintf(rows[0][4], CELL_MAX, s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
-    for (size_t i = 0; i < shown; i++) fill_row(s, &s->census.entry[o->row[i]], o->pid, rows[i + 1]);
-    for (int k = 0; k < COLUMNS; k++) {
+    scan_cells *rows = need(calloc(shown + 1, sizeof *rows));
+    int width[SCAN_CELLS];
+    for (int k = 0; k < SCAN_CELLS; k++) snprintf(rows[0][k], SCAN_CELL_MAX, "%s", titles[k]);
+    snprintf(rows[0][CELL_AGE], SCAN_CELL_MAX, s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
+    for (size_t i = 0; i < shown; i++) scan_row(s, &s->census.entry[o->row[i]], o->pid, rows[i + 1]);
+    for (int k = 0; k < SCAN_CELLS; k++) {
         width[k] = 0;
         for (size_t i = 0; i <= shown; i++)
             if ((int)strlen(rows[i][k]) > width[k]) width[k] = (int)strlen(rows[i][k]);
     }
     for (size_t i = 0; i <= shown; i++) {
         printf("    %*s", width[0], rows[i][0]);
-        for (int k = 1; k < COLUMNS - 1; k++) printf("  %-*s", width[k], rows[i][k]);
-        printf("  %s\n", rows[i][COLUMNS - 1]);
+        for (int k = 1; k < SCAN_CELLS - 1; k++) printf("  %-*s", width[k], rows[i][k]);
+        printf("  %s\n", rows[i][SCAN_CELLS - 1]);
     }
     if (shown < o->rows) printf("    ... and %zu more (--all)\n", o->rows - shown);
     free(rows);
 }
 
-static const struct census *sorting;
-
-// Those that have been so for longest first.
-static int by_age(const void *a, const void *b)
-{
-    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    const int64_t age = sorting->entry[x].s.quiet_ms, other = sorting->entry[y].s.quiet_ms;
-    return age != other ? (age > other ? -1 : 1) : x < y ? -1 : x > y;
-}
-
-static void put_owner(const struct scan *s, const struct owners *all, struct owner *o)
+static void put_owner(const struct scan *s, const struct owners *all, const struct owner *o)
 {
     const struct owner *same = shown_before(&s->census, all, o);
     char text[NUMBER_MAX];
@@ -134,8 +122,6 @@ static void put_owner(const struct scan *s, const struct owners *all, struct own
     if (same) printf("; all of them held by pid %d too, and shown there\n\n", same->pid);
     if (same) return;
     putchar('\n');
-    sorting = &s->census;
-    qsort(o->row, o->rows, sizeof *o->row, by_age);
     put_rows(s, o);
     putchar('\n');
 }
