@@ -206,11 +206,11 @@ static void take_signals(sigset_t *waiting)
 static int stay(struct work *w, char **logs)
 {
     sigset_t waiting;
+    take_signals(&waiting); // before it says that it is there
     struct serve *s = w->m.listen ? serve_open(w->m.listen) : NULL;
     int64_t next = 0;
     if (w->m.listen && !s) return STATUS_FAILED;
     w->follow = follow_new(logs, w->n);
-    take_signals(&waiting);
     while (!ended) {
         const bool more = follow_for(w, SLICE_MS);
         const bool write = w->m.output && follow_caught_up(w->follow);
