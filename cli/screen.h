@@ -20,6 +20,7 @@ struct screen {
     bool with_logs;
     int reading;        // of the logs, in per cent; 100: all that is there has been read
     char complaint[256]; // "": none
+    int64_t complained_ms;
 };
 
 // Takes the terminal of standard input and output. Returns false after a complaint. It is given back when the process

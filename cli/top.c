@@ -18,7 +18,7 @@
 #include "say.h"
 #include "screen.h"
 
-enum { DELAY_MS = 2000, DELAY_LEAST_MS = 100, DELAY_MOST_MS = 3600000, SLICE_MS = 50, LOGS_MS = 500, ESCAPE = 27 };
+enum { DELAY_MS = 2000, DELAY_LEAST_MS = 100, DELAY_MOST_MS = 3600000, SLICE_MS = 50, LOGS_MS = 500, COMPLAINT_MS = 10000, ESCAPE = 27 };
 
 struct top {
     struct top_table table;
@@ -338,6 +338,7 @@ static struct screen *complaining;
 static void show_complaint(const char *line)
 {
     snprintf(complaining->complaint, sizeof complaining->complaint, "%s", line);
+    complaining->complained_ms = now_ms();
 }
 
 static void take_keys(struct top *t)
@@ -375,6 +376,7 @@ static void run(struct top *t, const sigset_t *waiting)
         const bool more = read_logs(t);
         if (now_ms() >= t->next_ms) look(t);
         if (t->table.n && t->screen.selected.pid < 0) select_at(t, 0);
+        if (now_ms() - t->screen.complained_ms > COMPLAINT_MS) t->screen.complaint[0] = '\0';
         screen_draw(&t->screen, &t->table);
         if (t->iterations == 0) break;
         const int64_t left = t->next_ms - now_ms();

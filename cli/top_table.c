@@ -9,7 +9,7 @@
 #include "say.h"
 #include "top.h"
 
-enum { PROCESSES_KEPT = 4096 };
+enum { PROCESSES_KEPT = 4096, PID_MOST = 1 << 22 }; // include/linux/threads.h PID_MAX_LIMIT
 enum order { ASCENDING, DESCENDING };
 
 static const struct {
@@ -233,7 +233,7 @@ static struct top_event *event_of(struct top_table *t, struct slice name)
 
 static bool is_pid(int64_t pid)
 {
-    return pid > 0 && pid <= INT32_MAX;
+    return pid > 0 && pid <= PID_MOST;
 }
 
 // A summary is no finding, and a line per close (PRECLOSE_LEVEL=info) neither.
@@ -300,7 +300,7 @@ void top_cell(const struct top_table *t, const struct top_process *p, enum colum
         snprintf(out, CELL_BYTES, p->key.pid ? "%d" : "-", p->key.pid);
         break;
     case COLUMN_USER:
-        snprintf(out, CELL_BYTES, "%s", p->user);
+        snprintf(out, CELL_BYTES, "%s", p->user[0] ? p->user : "-");
         break;
     case COLUMN_CONN:
         snprintf(out, CELL_BYTES, "%" PRId64, p->connections);
