@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "clock.h"
 #include "say.h"
@@ -15,25 +14,22 @@
 // A file whose name is gone is read on for as long: who has it open may still write.
 enum { LOOK_MS = 1000, GONE_MS = 10000 };
 
-struct file {
-    uint64_t device, inode;
-};
-
 // Files are told apart by what they are, not by their names: a log that is rotated keeps its place in it.
 struct log {
-    struct file file;
+    dev_t device;
+    ino_t inode;
     char *path;          // by which it was found
     struct lines *lines; // NULL: read to its end, or given up
     int64_t there_ms;    // when it last had one of the names
-    UT_hash_handle hh;
 };
 
 struct follow {
     char **names;
     int n;
-    struct log *logs; // by file
-    struct log *next; // the one to go on with; NULL: all have been read to their end
-    struct lines_count count;
+    struct log *logs; // FOLLOWED_MAX
+    unsigned count;
+    unsigned next; // the one to go on with; count: all have been read to their end
+    struct lines_count lines;
     int64_t looked_ms;
     unsigned open, failed;
     bool looked, caught_up;
@@ -44,11 +40,12 @@ struct follow *follow_new(char **names, int n)
 {
     struct follow *f = need(calloc(1, sizeof *f));
     struct rlimit limit;
+    f->logs = need(calloc(FOLLOWED_MAX, sizeof *f->logs));
     f->names = names;
     f->n = n;
     f->caught_up = n == 0;
     if (n && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        const rlim_t wanted = 4 * FOLLOWED_MAX;
+        const rlim_t wanted = (rlim_t)4 * FOLLOWED_MAX;
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
@@ -95,23 +92,26 @@ static void say_full(struct follow *f, const char *path)
     f->full = true;
 }
 
+static struct log *log_of(struct follow *f, const struct stat *s)
+{
+    for (unsigned i = 0; i < f->count; i++)
+        if (f->logs[i].inode == s->st_ino && f->logs[i].device == s->st_dev) return &f->logs[i];
+    return NULL;
+}
+
 // Opens the log of this name unless that has been done. Returns whether there is one.
 static bool look_at(struct follow *f, const char *path)
 {
     struct stat s;
-    struct log *log;
     if (stat(path, &s) != 0) return false;
-    const struct file file = {s.st_dev, s.st_ino};
-    HASH_FIND(hh, f->logs, &file, sizeof file, log);
-    if (!log && HASH_COUNT(f->logs) >= FOLLOWED_MAX) {
+    struct log *log = log_of(f, &s);
+    if (!log && f->count == FOLLOWED_MAX) {
         say_full(f, path);
         return true;
     }
     if (!log) {
-        log = need(calloc(1, sizeof *log));
-        log->file = file;
-        log->path = need(strdup(path));
-        HASH_ADD(hh, f->logs, file, sizeof log->file, log);
+        log = &f->logs[f->count++];
+        *log = (struct log){.device = s.st_dev, .inode = s.st_ino, .path = need(strdup(path))};
         open_log(f, log, &s);
     }
     log->there_ms = now_ms();
@@ -141,14 +141,12 @@ static void look_for_more(struct follow *f)
 
 static void forget_gone(struct follow *f)
 {
-    struct log *log, *next;
-    HASH_ITER(hh, f->logs, log, next)
-    {
+    for (unsigned i = f->count; i-- > 0;) {
+        struct log *log = &f->logs[i];
         if (f->looked_ms - log->there_ms < GONE_MS) continue;
-        HASH_DEL(f->logs, log);
         shut(f, log);
         free(log->path);
-        free(log);
+        *log = f->logs[--f->count];
     }
 }
 
@@ -156,7 +154,7 @@ static void forget_gone(struct follow *f)
 static bool read_log(struct follow *f, struct log *log, int64_t until, lines_take *take, void *context)
 {
     while (log->lines) {
-        const int more = lines_read(log->lines, true, &f->count, take, context);
+        const int more = lines_read(log->lines, true, &f->lines, take, context);
         if (more < 0) f->failed++;
         if (more < 0 || (more == 0 && lines_packed(log->lines))) shut(f, log); // gzip data does not grow
         if (more <= 0) return true;
@@ -168,13 +166,15 @@ static bool read_log(struct follow *f, struct log *log, int64_t until, lines_tak
 bool follow_read(struct follow *f, int64_t ms, lines_take *take, void *context)
 {
     const int64_t until = now_ms() + ms;
-    if (!f->next && (!f->looked || now_ms() - f->looked_ms >= LOOK_MS)) {
-        look_for_more(f);
-        forget_gone(f);
+    if (f->next >= f->count) {
+        if (!f->looked || now_ms() - f->looked_ms >= LOOK_MS) {
+            look_for_more(f);
+            forget_gone(f);
+        }
+        f->next = 0;
     }
-    if (!f->next) f->next = f->logs;
-    for (; f->next; f->next = f->next->hh.next)
-        if (!read_log(f, f->next, until, take, context)) return true;
+    for (; f->next < f->count; f->next++)
+        if (!read_log(f, &f->logs[f->next], until, take, context)) return true;
     f->caught_up = true;
     return false;
 }
@@ -187,14 +187,14 @@ bool follow_caught_up(const struct follow *f)
 int follow_percent(const struct follow *f)
 {
     uint64_t total = 0;
-    for (const struct log *log = f->logs; log; log = log->hh.next)
-        if (log->lines) total += lines_size(log->lines);
-    return f->count.raw >= total ? 100 : (int)(f->count.raw * 100 / total);
+    for (unsigned i = 0; i < f->count; i++)
+        if (f->logs[i].lines) total += lines_size(f->logs[i].lines);
+    return f->lines.raw >= total ? 100 : (int)(f->lines.raw * 100 / total);
 }
 
 const struct lines_count *follow_count(const struct follow *f)
 {
-    return &f->count;
+    return &f->lines;
 }
 
 unsigned follow_open(const struct follow *f)

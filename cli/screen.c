@@ -214,7 +214,7 @@ static void put_findings(const struct screen *s, const struct top_table *t)
                      (double)pace_sum(&t->pace, t->now_s, PACE_WINDOW) / PACE_WINDOW, t->findings);
     if (s->reading < 100) n += snprintf(text + n, sizeof text - (size_t)n, " (%d %% read)", s->reading);
     for (unsigned i = 0; i < t->events; i++) sorted[i] = &t->event[i];
-    if (t->events) qsort(sorted, t->events, sizeof *sorted, by_count);
+    if (t->events) qsort(sorted, t->events, sizeof(struct top_event *), by_count);
     for (unsigned i = 0; i < t->events && n < LINE_BYTES - 64; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s %s %" PRIu64, i ? "," : ":", sorted[i]->name,
                       sorted[i]->n);

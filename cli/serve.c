@@ -90,7 +90,7 @@ static void set_port(struct sockaddr *address, in_port_t port)
 
 static in_port_t port_of(int fd)
 {
-    struct sockaddr_in6 name; // the port is at the same place in both
+    struct sockaddr_in6 name = {0}; // the port is at the same place in both
     socklen_t size = sizeof name;
     return getsockname(fd, (struct sockaddr *)&name, &size) == 0 ? name.sin6_port : 0;
 }
@@ -127,7 +127,7 @@ static void listen_at_all(struct serve *s, const struct addrinfo *all)
 
 static void say_where(const struct serve *s)
 {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = {0};
     socklen_t size = sizeof name;
     char host[NI_MAXHOST], port[NI_MAXSERV];
     if (getsockname(s->listener[0], (struct sockaddr *)&name, &size) != 0 ||
@@ -200,7 +200,9 @@ static int who_goes(const struct serve *s)
 static void take_clients(struct serve *s, int listener)
 {
     for (int i = 0; i < ACCEPTED_AT_ONCE; i++) {
-        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct sockaddr_storage from;
+        socklen_t size = sizeof from;
+        const int fd = accept4(listener, (struct sockaddr *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
             s->pause_until = now_ms() + PAUSE_MS;
         if (fd < 0) return; // another error is that of one connection, and tried again
@@ -303,10 +305,10 @@ static bool go_on(struct client *c, serve_page *page, void *context)
     return goes_on;
 }
 
-static int wait_for(struct pollfd *fds, nfds_t n, int ms, const sigset_t *mask)
+static int wait_for(struct pollfd *fds, int n, int ms, const sigset_t *mask)
 {
     const struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
-    return ppoll(fds, n, &time, mask);
+    return ppoll(fds, (nfds_t)n, &time, mask);
 }
 
 void serve_wait(struct serve *s, int ms, const sigset_t *mask, serve_page *page, void *context)
@@ -318,7 +320,7 @@ void serve_wait(struct serve *s, int ms, const sigset_t *mask, serve_page *page,
         fds[i] = (struct pollfd){c->fd, c->state == WRITING ? POLLOUT : POLLIN, 0};
     }
     for (int i = 0; i < listeners; i++) fds[clients + i] = (struct pollfd){s->listener[i], POLLIN, 0};
-    if (wait_for(fds, (nfds_t)(clients + listeners), ms, mask) < 0) return;
+    if (wait_for(fds, clients + listeners, ms, mask) < 0) return;
     const int64_t now = now_ms();
     // From the last on: the one that takes a dropped one's place has been seen to.
     for (int i = clients - 1; i >= 0; i--)

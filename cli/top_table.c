@@ -48,7 +48,9 @@ enum column column_named(const char *title)
 static struct top_process *process_of(struct top_table *t, pid_t pid, struct slice comm, bool make)
 {
     struct top_process *p;
-    struct top_key key = {.pid = pid};
+    struct top_key key;
+    memset(&key, 0, sizeof key);
+    key.pid = pid;
     const size_t n = comm.n < sizeof key.comm - 1 ? comm.n : sizeof key.comm - 1;
     if (n) memcpy(key.comm, comm.at, n);
     HASH_FIND(hh, t->all, &key, sizeof key, p);
@@ -127,7 +129,10 @@ void top_look(struct top_table *t)
     t->owners = owners_of(&t->scan);
     for (p = t->all; p; p = p->hh.next) p->seen = false;
     for (size_t i = 0; i < t->owners.n; i++) take_owner(t, t->owners.owner[i], now);
-    HASH_ITER(hh, t->all, p, next) settle(t, p, now);
+    for (p = t->all; p; p = next) {
+        next = p->hh.next;
+        settle(t, p, now);
+    }
     count_totals(t, now);
     t->looks++;
     top_arrange(t);
@@ -210,12 +215,12 @@ static bool is_shown(const struct top_table *t, const struct top_process *p)
 void top_arrange(struct top_table *t)
 {
     const size_t all = HASH_COUNT(t->all);
-    if (all > t->room) t->row = need(reallocarray(t->row, t->room = 2 * all, sizeof *t->row));
+    if (all > t->room) t->row = need(reallocarray(t->row, t->room = 2 * all, sizeof(struct top_process *)));
     t->n = 0;
     for (struct top_process *p = t->all; p; p = p->hh.next)
         if (is_shown(t, p)) t->row[t->n++] = p;
     sorting = t;
-    if (t->n) qsort(t->row, t->n, sizeof *t->row, compare);
+    if (t->n) qsort(t->row, t->n, sizeof(struct top_process *), compare);
 }
 
 // Logs.
