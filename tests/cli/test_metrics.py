@@ -602,7 +602,7 @@ def node_exporter():
     log = write('log', hostile_log() + logs.as_json(findings))
     os.mkdir(path('textfiles'))
     at = f'127.0.0.1:{port()}'
-    start(program('prometheus-node-exporter'), f'--web.listen-address={at}', f'--collector.textfile.directory={path("textfiles")}',
+    start(shutil.which('node_exporter') or program('prometheus-node-exporter'), f'--web.listen-address={at}', f'--collector.textfile.directory={path("textfiles")}',
           '--collector.disable-defaults', '--collector.textfile')
     for name in ('common', 'prometheus'):
         preclose('metrics', '-f', name, '-o', path('textfiles/preclose.prom'), log)
