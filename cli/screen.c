@@ -190,11 +190,12 @@ static void put_totals(const struct top_table *t)
     top_growth(growth, t->connections - t->base);
     top_bytes(unread, bytes);
     top_age(oldest, age);
-    int n = snprintf(text, sizeof text, "CLOSE_WAIT: %" PRId64 " connection%s in %zu process%s, %s", t->connections,
-                     t->connections == 1 ? "" : "s", processes, processes == 1 ? "" : "es", growth);
+    int n = snprintf(text, sizeof text, "CLOSE_WAIT: %" PRId64 " in %zu process%s, %s", t->connections, processes,
+                     processes == 1 ? "" : "es", growth);
     if (trend_per_minute(&t->trend, &minute))
         n += snprintf(text + n, sizeof text - (size_t)n, ", %+.1f/min", minute);
-    snprintf(text + n, sizeof text - (size_t)n, "; %sB unread; oldest %s", unread, oldest);
+    if (bytes) n += snprintf(text + n, sizeof text - (size_t)n, "; %sB unread", unread);
+    if (age >= 0) snprintf(text + n, sizeof text - (size_t)n, "; oldest %s", oldest);
     put(1, 0, COLS, text);
 }
 
