@@ -8,10 +8,8 @@
 // Longer than any that the library writes: comm has 15 bytes, of which each may have become three.
 enum { LABEL_MAX = 64, KEY_MAX = 3 * (LABEL_MAX + 1) };
 
-static const char *const kinds[] = {[KIND_FINDING] = "finding",
-                                    [KIND_OTHER] = "other",
-                                    [KIND_BROKEN] = "broken",
-                                    [KIND_EMPTY] = "empty"};
+static const char *const kinds[] = {
+    [KIND_FINDING] = "finding", [KIND_OTHER] = "other", [KIND_BROKEN] = "broken", [KIND_EMPTY] = "empty"};
 
 const char *line_kind_name(enum line_kind kind)
 {
@@ -105,7 +103,8 @@ static void add_finding(struct counters *c, const struct finding *f)
     if (f->time_us != LOG_UNKNOWN && f->time_us > c->last_us) c->last_us = f->time_us;
     if (slice_is(f->event, "summary")) {
         for (unsigned i = 0; i < f->counts; i++)
-            if (f->count[i].n > 0) count(counter_of(&c->summaries, f->count[i].event, none, f->comm), f->count[i].n);
+            if (f->count[i].n > 0)
+                count(counter_of(&c->summaries, f->count[i].event, none, f->comm), f->count[i].n);
         return;
     }
     struct counter *counter = counter_of(&c->findings, f->event, f->level, f->comm);

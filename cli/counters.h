@@ -1,4 +1,5 @@
-// Findings, counted by event, severity and program: what metrics exports, in memory that does not grow with the log.
+// Findings, counted by event, severity and program: what metrics exports, in memory that does not grow with
+// the log.
 #ifndef PRECLOSE_CLI_COUNTERS_H
 #define PRECLOSE_CLI_COUNTERS_H
 
@@ -7,9 +8,9 @@
 
 #include "log.h"
 
-// Different sets of labels that are told apart; those that come then are counted together, by event and severity,
-// under the program name OTHER_PROGRAMS. (An event or a severity that is none of the library's is OTHER_PROGRAMS then
-// as well.)
+// Different sets of labels that are told apart; those that come then are counted together, by event and
+// severity, under the program name OTHER_PROGRAMS. (An event or a severity that is none of the library's is
+// OTHER_PROGRAMS then as well.)
 enum { COUNTERS_MAX = 1000 };
 #define OTHER_PROGRAMS "(other)"
 

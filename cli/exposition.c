@@ -22,7 +22,8 @@ void expose_sample(struct exposition *e)
     e->labels = false;
 }
 
-// What put_safe makes of it, so that it is UTF-8 without control characters, and then quotes and backslashes escaped.
+// What put_safe makes of it, so that it is UTF-8 without control characters, and then quotes and backslashes
+// escaped.
 void expose_label(struct exposition *e, const char *name, struct slice value)
 {
     char *safe;

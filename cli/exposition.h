@@ -1,8 +1,8 @@
 // Metrics as text: OpenMetrics 1.0, the older text format of Prometheus, and what both have in common.
 //
-// They differ in one thing that is written here: a counter's TYPE and HELP lines name its family, "x", in OpenMetrics,
-// and its sample, "x_total", in the other. A file that either may read has no TYPE line for counters, which makes them
-// "unknown" (OpenMetrics) and "untyped" (Prometheus), and is valid in both.
+// They differ in one thing that is written here: a counter's TYPE and HELP lines name its family, "x", in
+// OpenMetrics, and its sample, "x_total", in the other. A file that either may read has no TYPE line for
+// counters, which makes them "unknown" (OpenMetrics) and "untyped" (Prometheus), and is valid in both.
 // (https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md;
 // https://prometheus.io/docs/instrumenting/exposition_formats/)
 #ifndef PRECLOSE_CLI_EXPOSITION_H

@@ -1,4 +1,5 @@
-// Logs that are followed as they grow: some that are not there yet, rotated ones, and those that a pattern finds.
+// Logs that are followed as they grow: some that are not there yet, rotated ones, and those that a pattern
+// finds.
 #ifndef PRECLOSE_CLI_FOLLOW_H
 #define PRECLOSE_CLI_FOLLOW_H
 
@@ -10,10 +11,11 @@ struct follow;
 
 enum { FOLLOWED_MAX = 1024 };
 
-// Of n names of logs. One that is not there may come later. One that holds *, ? or [ and is no file's name is a
-// pattern as the shell knows it (PRECLOSE_LOG=/var/log/app.%p.log makes a log per process): what it finds later
-// is read too, from its beginning, unless it is gzip data: a rotated log, which was read before. Each file is
-// read once, by whatever names: one that is renamed is read on. Raises the soft limit of descriptors (RLIMIT_NOFILE). names must last. malloc.
+// Of n names of logs. One that is not there may come later. One that holds *, ? or [ and is no file's name is
+// a pattern as the shell knows it (PRECLOSE_LOG=/var/log/app.%p.log makes a log per process): what it finds
+// later is read too, from its beginning, unless it is gzip data: a rotated log, which was read before. Each
+// file is read once, by whatever names: one that is renamed is read on. Raises the soft limit of descriptors
+// (RLIMIT_NOFILE). names must last. malloc.
 struct follow *follow_new(char **names, int n);
 
 // Reads what has come and tells its lines, for about ms milliseconds at most. Returns whether there is more.

@@ -23,7 +23,8 @@ struct http_request {
     struct slice path; // without query; in the request's memory
 };
 
-// The length of the head in what has come so far, with the empty line that ends it; 0 if that isn't there yet.
+// The length of the head in what has come so far, with the empty line that ends it; 0 if that isn't there
+// yet.
 size_t http_head(struct slice text);
 
 // Reads a whole head. Returns HTTP_OK, or how it must be refused.

@@ -25,10 +25,10 @@ struct lines {
     bool failed;
     bool renamed; // there is another file under the name: this one is read to its end once more
     z_stream z;
-    size_t n; // bytes in text that are not told yet: the beginning of a line
-    bool stays;   // with this file, whatever its name
-    bool idle;   // many logs may be followed at once: at its end, one has memory only for what is not told yet
-    char *text;         // TEXT_BYTES
+    size_t n;   // bytes in text that are not told yet: the beginning of a line
+    bool stays; // with this file, whatever its name
+    bool idle;  // many logs may be followed at once: at its end, one has memory only for what is not told yet
+    char *text; // TEXT_BYTES
     unsigned char *raw; // RAW_BYTES
 };
 
@@ -230,7 +230,8 @@ static bool begins_anew(struct lines *l)
         return false;
     const off_t at = lseek(l->fd, 0, SEEK_CUR);
     if (at > here.st_size) return lseek(l->fd, 0, SEEK_SET) == 0;
-    if (l->stays || stat(l->path, &there) != 0 || (there.st_dev == l->device && there.st_ino == l->inode)) return false;
+    if (l->stays || stat(l->path, &there) != 0 || (there.st_dev == l->device && there.st_ino == l->inode))
+        return false;
     if (!l->renamed) return l->renamed = true; // who had it open may have written since
     int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0) return false;

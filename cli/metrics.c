@@ -19,12 +19,12 @@
 #include "serve.h"
 
 enum {
-    EVERY_MS = 15000,  // where --listen is given and --every is not
-    SLICE_MS = 50,     // of reading, between looks at the network
-    TICK_MS = 1000,    // how often logs are looked at
-    PAGE_MS = 100,     // so old may a page be that is sent again,
-    SCAN_MS = 1000,    // and a scan, but
-    SCAN_SHARE = 10,   // scans take at most this part of the time
+    EVERY_MS = 15000, // where --listen is given and --every is not
+    SLICE_MS = 50,    // of reading, between looks at the network
+    TICK_MS = 1000,   // how often logs are looked at
+    PAGE_MS = 100,    // so old may a page be that is sent again,
+    SCAN_MS = 1000,   // and a scan, but
+    SCAN_SHARE = 10,  // scans take at most this part of the time
 };
 
 struct work {
@@ -71,7 +71,8 @@ static bool take(void *context, enum flag flag, const char *argument)
         return true;
     case FLAG_METRICS_EVERY:
         m->every_ms = settings_duration(argument);
-        if (m->every_ms < 100) complain("--every=%s: takes a duration of 100ms or more, such as 15s", argument);
+        if (m->every_ms < 100)
+            complain("--every=%s: takes a duration of 100ms or more, such as 15s", argument);
         return m->every_ms >= 100;
     case FLAG_METRICS_FORMAT:
         return take_dialect(argument, &m->dialect);
@@ -94,7 +95,8 @@ static void scan(struct work *w)
 {
     struct metrics *m = &w->m;
     const int64_t least = m->took_us / 1000 * SCAN_SHARE;
-    if (m->no_scan || (w->scan_done && now_ms() - w->scanned_ms < (least > SCAN_MS ? least : SCAN_MS))) return;
+    if (m->no_scan || (w->scan_done && now_ms() - w->scanned_ms < (least > SCAN_MS ? least : SCAN_MS)))
+        return;
     const int64_t began = now_us();
     census_free(&m->scan.census);
     m->scanned = census_take(&m->scan.census, false);
@@ -153,8 +155,8 @@ static bool write_page(const struct page *p, FILE *out)
     return ok;
 }
 
-// Into a file beside it, that takes its place when it is whole: who reads it sees the old one or the new one. Its name
-// does not end as the collector's files do (*.prom).
+// Into a file beside it, that takes its place when it is whole: who reads it sees the old one or the new one.
+// Its name does not end as the collector's files do (*.prom).
 static bool replace(const struct page *p, const char *path)
 {
     char *real = realpath(path, NULL), *new;

@@ -27,8 +27,9 @@ static void put_counters(struct exposition *e, const struct counter *all, bool w
 
 static void put_lines(struct exposition *e, const struct metrics *m)
 {
-    expose_family(e, true, "preclose_log_lines",
-                  "Lines of the logs: findings; other output; broken ones that begin as a finding; empty; too long.");
+    expose_family(
+        e, true, "preclose_log_lines",
+        "Lines of the logs: findings; other output; broken ones that begin as a finding; empty; too long.");
     for (enum line_kind kind = 0; kind < KIND_COUNT; kind++) {
         expose_sample(e);
         expose_label(e, "kind", slice_of(line_kind_name(kind)));
@@ -41,7 +42,8 @@ static void put_lines(struct exposition *e, const struct metrics *m)
 
 static void put_logs(struct exposition *e, const struct metrics *m)
 {
-    expose_family(e, true, "preclose_findings", "Findings in the logs, those that were held back (PRECLOSE_RATE) included.");
+    expose_family(e, true, "preclose_findings",
+                  "Findings in the logs, those that were held back (PRECLOSE_RATE) included.");
     put_counters(e, m->counters->findings, true);
     expose_family(e, true, "preclose_exit_findings",
                   "Findings that processes had counted when they ended, whether they were written or not.");
@@ -119,7 +121,8 @@ static void put_processes(struct exposition *e, const struct rows *rows)
         put_process(e, &rows->row[i]);
         expose_count(e, rows->row[i].waiting);
     }
-    expose_family(e, false, "preclose_close_wait_unread_bytes", "Bytes that they have received and that were not read.");
+    expose_family(e, false, "preclose_close_wait_unread_bytes",
+                  "Bytes that they have received and that were not read.");
     for (size_t i = 0; i < rows->n; i++) {
         put_process(e, &rows->row[i]);
         expose_count(e, rows->row[i].unread);
@@ -136,26 +139,31 @@ static void put_processes(struct exposition *e, const struct rows *rows)
 static size_t ghosts(const struct census *c)
 {
     size_t n = 0;
-    for (size_t i = 0; i < c->entries; i++) n += c->entry[i].held == GHOST || c->entry[i].held == LIKELY_GHOST;
+    for (size_t i = 0; i < c->entries; i++)
+        n += c->entry[i].held == GHOST || c->entry[i].held == LIKELY_GHOST;
     return n;
 }
 
 static void put_scan(struct exposition *e, const struct metrics *m)
 {
     const struct census *c = &m->scan.census;
-    put_gauge(e, "preclose_scan_success", "Whether the kernel has told of its sockets (1), or not (0).", m->scanned == 0);
+    put_gauge(e, "preclose_scan_success", "Whether the kernel has told of its sockets (1), or not (0).",
+              m->scanned == 0);
     if (m->scanned < 0) return;
     struct rows *rows = need(calloc(1, sizeof *rows));
     fill_rows(rows, &m->scan);
     put_processes(e, rows);
     free(rows);
-    put_gauge(e, "preclose_close_wait_sockets", "Connections in CLOSE_WAIT, each counted once.", scan_count(&m->scan));
+    put_gauge(e, "preclose_close_wait_sockets", "Connections in CLOSE_WAIT, each counted once.",
+              scan_count(&m->scan));
     put_gauge(e, "preclose_ghost_sockets",
-              "TCP sockets that no descriptor of any process is: closed while a thread was in a call on them, for one.",
+              "TCP sockets that no descriptor of any process is: closed while a thread was in a call on "
+              "them, for one.",
               ghosts(c));
-    put_gauge(e, "preclose_scan_complete",
-              "Whether every process and network namespace could be looked into (1), or some are missing (0).",
-              c->sees_all && !c->nets_unseen && !c->interrupted);
+    put_gauge(
+        e, "preclose_scan_complete",
+        "Whether every process and network namespace could be looked into (1), or some are missing (0).",
+        c->sees_all && !c->nets_unseen && !c->interrupted);
     expose_family(e, false, "preclose_scan_duration_seconds", "How long it took to look.");
     expose_sample(e);
     expose_seconds(e, m->took_us);

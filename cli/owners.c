@@ -55,8 +55,7 @@ struct owners owners_of(const struct scan *s)
     for (size_t i = 0; i < c->entries; i++) {
         const struct entry *e = &c->entry[i];
         if (!scan_wants(s, e)) continue;
-        for (size_t k = 0; k < e->holders; k++)
-            add_row(owner_of(&all, c->holder[e->first + k].pid), i, e);
+        for (size_t k = 0; k < e->holders; k++) add_row(owner_of(&all, c->holder[e->first + k].pid), i, e);
         if (!e->holders) add_row(owner_of(&all, 0), i, e);
     }
     o.owner = need(calloc(HASH_COUNT(all) + 1, sizeof(struct owner *)));
@@ -66,7 +65,8 @@ struct owners owners_of(const struct scan *s)
     }
     HASH_CLEAR(hh, all);
     sorting = c;
-    for (size_t i = 0; i < o.n; i++) qsort(o.owner[i]->row, o.owner[i]->rows, sizeof *o.owner[i]->row, by_age);
+    for (size_t i = 0; i < o.n; i++)
+        qsort(o.owner[i]->row, o.owner[i]->rows, sizeof *o.owner[i]->row, by_age);
     if (o.n) qsort(o.owner, o.n, sizeof(struct owner *), by_rows);
     return o;
 }

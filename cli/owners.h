@@ -8,8 +8,9 @@
 #include "text.h"
 
 struct owner {
-    pid_t pid;   // 0: nobody that can be seen
-    size_t *row; // numbers of entries of the census, the oldest first; one that processes share is in each one's
+    pid_t pid; // 0: nobody that can be seen
+    size_t
+        *row; // numbers of entries of the census, the oldest first; one that processes share is in each one's
     size_t rows, room;
     size_t waiting;    // of them, not accepted yet
     int64_t oldest_ms; // -1: unknown

@@ -55,7 +55,8 @@ void scan_row(const struct scan *s, const struct entry *e, pid_t pid, scan_cells
     if (h) snprintf(cell[CELL_FD], SCAN_CELL_MAX, e->held == NOT_ACCEPTED ? "at %d" : "%d", h->fd);
     snprintf(cell[CELL_STATE], SCAN_CELL_MAX, "%s", diag_state(e->s.state));
     snprintf(cell[CELL_LOCAL], SCAN_CELL_MAX, "%s", diag_address(address, &e->s, false));
-    snprintf(cell[CELL_PEER], SCAN_CELL_MAX, "%s", e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
+    snprintf(cell[CELL_PEER], SCAN_CELL_MAX, "%s",
+             e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
     snprintf(cell[CELL_AGE], SCAN_CELL_MAX, "%s",
              e->s.quiet_ms < 0 || e->s.state == LISTEN ? "-" : text_ms(text, e->s.quiet_ms));
     const uint32_t unread = diag_unread(&e->s);
@@ -83,7 +84,8 @@ static void put_rows(const struct scan *s, const struct owner *o)
     scan_cells *rows = need(calloc(shown + 1, sizeof *rows));
     int width[SCAN_CELLS];
     for (int k = 0; k < SCAN_CELLS; k++) snprintf(rows[0][k], SCAN_CELL_MAX, "%s", titles[k]);
-    snprintf(rows[0][CELL_AGE], SCAN_CELL_MAX, s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
+    snprintf(rows[0][CELL_AGE], SCAN_CELL_MAX,
+             s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
     for (size_t i = 0; i < shown; i++) scan_row(s, &s->census.entry[o->row[i]], o->pid, rows[i + 1]);
     for (int k = 0; k < SCAN_CELLS; k++) {
         width[k] = 0;

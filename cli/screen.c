@@ -65,8 +65,8 @@ bool screen_open(bool color)
     return true;
 }
 
-// Writes text from column x up to column end: what can't be shown, or would do something to the terminal, as '?'.
-// Returns the column behind it.
+// Writes text from column x up to column end: what can't be shown, or would do something to the terminal, as
+// '?'. Returns the column behind it.
 static int put(int y, int x, int end, const char *text)
 {
     mbstate_t state = {0};
@@ -129,7 +129,8 @@ static void choose_columns(const struct screen *s, bool shown[COLUMN_COUNT])
     }
 }
 
-static void put_row(const struct screen *s, int y, int how, const struct top_table *t, const struct top_process *p)
+static void put_row(const struct screen *s, int y, int how, const struct top_table *t,
+                    const struct top_process *p)
 {
     char cell[CELL_BYTES];
     bool shown[COLUMN_COUNT];
@@ -174,7 +175,8 @@ static void put_totals(const struct top_table *t)
     double minute;
     size_t processes = 0;
     if (t->scanned < 0) {
-        snprintf(text, sizeof text, "the kernel does not tell of its sockets (sock_diag): %s", strerror(-t->scanned));
+        snprintf(text, sizeof text, "the kernel does not tell of its sockets (sock_diag): %s",
+                 strerror(-t->scanned));
         attrset(style[ALARM]);
         put(1, 0, COLS, text);
         attrset(style[PLAIN]);
@@ -190,8 +192,8 @@ static void put_totals(const struct top_table *t)
     top_growth(growth, t->connections - t->base);
     top_bytes(unread, bytes);
     top_age(oldest, age);
-    int n = snprintf(text, sizeof text, "CLOSE_WAIT: %" PRId64 " in %zu process%s, %s", t->connections, processes,
-                     processes == 1 ? "" : "es", growth);
+    int n = snprintf(text, sizeof text, "CLOSE_WAIT: %" PRId64 " in %zu process%s, %s", t->connections,
+                     processes, processes == 1 ? "" : "es", growth);
     if (trend_per_minute(&t->trend, &minute))
         n += snprintf(text + n, sizeof text - (size_t)n, ", %+.1f/min", minute);
     if (bytes) n += snprintf(text + n, sizeof text - (size_t)n, "; %sB unread", unread);
@@ -232,8 +234,9 @@ static void put_notes(const struct screen *s, const struct top_table *t)
     if (s->complaint[0])
         n += snprintf(text + n, sizeof text - (size_t)n, "! %s", s->complaint);
     else if (t->ghosts)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%zu socket%s without a descriptor: see preclose scan",
-                      t->ghosts, t->ghosts == 1 ? "" : "s");
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      "%zu socket%s without a descriptor: see preclose scan", t->ghosts,
+                      t->ghosts == 1 ? "" : "s");
     if (n) put(3, 0, COLS, text);
     attrset(style[PLAIN]);
 }
@@ -268,16 +271,18 @@ static void put_table(struct screen *s, const struct top_table *t)
         const bool selected = s->first + i == s->at;
         put_row(s, HEADER_LINES + 1 + (int)i, style[selected ? SELECTED : PLAIN], t, p);
     }
-    if (!t->n && rows) put(HEADER_LINES + 1, 0, COLS, t->filter[0] ? "(none that the filter lets through)" : "(none)");
+    if (!t->n && rows)
+        put(HEADER_LINES + 1, 0, COLS, t->filter[0] ? "(none that the filter lets through)" : "(none)");
 }
 
 // The keys, as htop has them at the bottom.
 static void put_keys(const struct screen *s)
 {
-    static const char *const list[] = {"F1", "Help", "F3", "Search", "F4", "Filter", "F5",  "Restart",
-                                       "F6", "Sort", "Enter", "Sockets", "F10", "Quit", NULL};
+    static const char *const list[] = {"F1", "Help", "F3",    "Search",  "F4",  "Filter", "F5", "Restart",
+                                       "F6", "Sort", "Enter", "Sockets", "F10", "Quit",   NULL};
     static const char *const back[] = {"Esc", "Back", NULL};
-    static const char *const prompts[] = {[MODE_SEARCH] = "Search: ", [MODE_FILTER] = "Filter: ", [MODE_DELAY] = "Seconds: "};
+    static const char *const prompts[] = {
+        [MODE_SEARCH] = "Search: ", [MODE_FILTER] = "Filter: ", [MODE_DELAY] = "Seconds: "};
     char text[LINE_BYTES];
     const char *const *words = s->mode == MODE_LIST ? list : back;
     int x = 0;
@@ -312,7 +317,8 @@ static void put_help(const struct screen *s)
         {"F10 q", "end"},
     };
     int y = 0;
-    put_bar(y++, style[HEADING], "preclose top: connections that the peer has closed and the program has not");
+    put_bar(y++, style[HEADING],
+            "preclose top: connections that the peer has closed and the program has not");
     for (enum column c = 0; c < COLUMN_COUNT; c++, y++) {
         if (c == COLUMN_FINDINGS && !s->with_logs) {
             y--;

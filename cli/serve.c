@@ -134,7 +134,8 @@ static void say_where(const struct serve *s)
         getnameinfo((struct sockaddr *)&name, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return;
-    complain(strchr(host, ':') ? "metrics are at http://[%s]:%s/metrics" : "metrics are at http://%s:%s/metrics",
+    complain(strchr(host, ':') ? "metrics are at http://[%s]:%s/metrics"
+                               : "metrics are at http://%s:%s/metrics",
              host, port);
 }
 
@@ -221,8 +222,8 @@ static void answer(struct client *c, enum http_status status, struct page *page,
     if (!page) page = page_new(need(strdup(text)), strlen(text), "text/plain; charset=utf-8");
     c->head_n = (size_t)snprintf(
         c->head, sizeof c->head,
-        "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n", (int)status,
-        http_reason(status), page->type, page->n,
+        "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
+        (int)status, http_reason(status), page->type, page->n,
         status == HTTP_METHOD_NOT_ALLOWED ? "Allow: GET, HEAD\r\n"
         : status == HTTP_UNAVAILABLE      ? "Retry-After: 1\r\n"
                                           : "");
@@ -276,7 +277,8 @@ static bool transmit(struct client *c)
         const bool in_head = c->sent < c->head_n;
         const char *from = in_head ? c->head + c->sent : c->page->text + (c->sent - c->head_n);
         const size_t left = in_head ? c->head_n - c->sent : c->head_n + body - c->sent;
-        const ssize_t n = send(c->fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL | (in_head && body ? MSG_MORE : 0));
+        const ssize_t n =
+            send(c->fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL | (in_head && body ? MSG_MORE : 0));
         if (n < 0) return errno == EAGAIN || errno == EINTR;
         c->sent += (size_t)n;
     }
@@ -324,7 +326,8 @@ void serve_wait(struct serve *s, int ms, const sigset_t *mask, serve_page *page,
     const int64_t now = now_ms();
     // From the last on: the one that takes a dropped one's place has been seen to.
     for (int i = clients - 1; i >= 0; i--)
-        if ((fds[i].revents && !go_on(s->client[i], page, context)) || s->client[i]->deadline <= now) drop(s, i);
+        if ((fds[i].revents && !go_on(s->client[i], page, context)) || s->client[i]->deadline <= now)
+            drop(s, i);
     for (int i = 0; i < listeners; i++)
         if (fds[clients + i].revents) take_clients(s, fds[clients + i].fd);
 }

@@ -1,5 +1,5 @@
-// A server of one page over HTTP, for few clients that mean well and any number that don't: it takes a bounded number
-// of connections, memory and time from each, and never waits for one.
+// A server of one page over HTTP, for few clients that mean well and any number that don't: it takes a
+// bounded number of connections, memory and time from each, and never waits for one.
 #ifndef PRECLOSE_CLI_SERVE_H
 #define PRECLOSE_CLI_SERVE_H
 
@@ -24,11 +24,12 @@ typedef struct page *serve_page(void *context, bool openmetrics);
 
 struct serve;
 
-// Listens at "ADDRESS:PORT", "[ADDRESS]:PORT" or ":PORT", says where on stderr. Returns NULL after a complaint.
+// Listens at "ADDRESS:PORT", "[ADDRESS]:PORT" or ":PORT", says where on stderr. Returns NULL after a
+// complaint.
 struct serve *serve_open(const char *address);
 
-// Waits until something has come or can be sent, for ms milliseconds at most, or until a signal that is not in mask;
-// then does what can be done at once. s NULL: only waits.
+// Waits until something has come or can be sent, for ms milliseconds at most, or until a signal that is not
+// in mask; then does what can be done at once. s NULL: only waits.
 void serve_wait(struct serve *s, int ms, const sigset_t *mask, serve_page *page, void *context);
 
 void serve_close(struct serve *s);

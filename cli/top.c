@@ -18,7 +18,15 @@
 #include "say.h"
 #include "screen.h"
 
-enum { DELAY_MS = 2000, DELAY_LEAST_MS = 100, DELAY_MOST_MS = 3600000, SLICE_MS = 50, LOGS_MS = 500, COMPLAINT_MS = 10000, ESCAPE = 27 };
+enum {
+    DELAY_MS = 2000,
+    DELAY_LEAST_MS = 100,
+    DELAY_MOST_MS = 3600000,
+    SLICE_MS = 50,
+    LOGS_MS = 500,
+    COMPLAINT_MS = 10000,
+    ESCAPE = 27
+};
 
 struct top {
     struct top_table table;
@@ -32,7 +40,7 @@ struct top {
 
 static volatile sig_atomic_t caught;
 
-static void catch(int signal)
+static void catch (int signal)
 {
     caught = signal;
 }
@@ -82,7 +90,8 @@ static bool take(void *context, enum flag flag, const char *argument)
     switch (flag) {
     case FLAG_TOP_DELAY:
         t->screen.delay_ms = delay_of(argument);
-        if (t->screen.delay_ms < 0) complain("--delay=%s: takes a duration from 100ms to 1h, or seconds", argument);
+        if (t->screen.delay_ms < 0)
+            complain("--delay=%s: takes a duration from 100ms to 1h, or seconds", argument);
         return t->screen.delay_ms >= 0;
     case FLAG_TOP_ITERATIONS:
         if (slice_number(slice_of(argument), &t->iterations) && t->iterations > 0) return true;
@@ -352,7 +361,8 @@ static void wait_for(struct top *t, int64_t ms, const sigset_t *waiting)
     struct pollfd input = {STDIN_FILENO, POLLIN, 0};
     if (ms < 0) ms = 0;
     const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    if (ppoll(&input, 1, &time, waiting) > 0 && (input.revents & (POLLHUP | POLLERR | POLLNVAL))) t->ended = true;
+    if (ppoll(&input, 1, &time, waiting) > 0 && (input.revents & (POLLHUP | POLLERR | POLLNVAL)))
+        t->ended = true;
 }
 
 static bool read_logs(struct top *t)

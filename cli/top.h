@@ -46,7 +46,7 @@ struct top_event {
 struct top_table {
     struct scan scan;
     struct owners owners;
-    int scanned;      // 0 or -errno
+    int scanned; // 0 or -errno
     unsigned looks;
     struct top_process *all; // by key
     struct top_process **row;
@@ -79,7 +79,8 @@ void top_restart(struct top_table *t);
 void top_line(void *table, const char *line, size_t n);
 
 // What a row has in a column.
-void top_cell(const struct top_table *t, const struct top_process *p, enum column column, char out[CELL_BYTES]);
+void top_cell(const struct top_table *t, const struct top_process *p, enum column column,
+              char out[CELL_BYTES]);
 
 // "1.2M", "+3", "+0.5", "3h12m": in few columns.
 void top_bytes(char out[CELL_BYTES], uint64_t n);

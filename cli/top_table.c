@@ -85,8 +85,8 @@ static void take_owner(struct top_table *t, const struct owner *o, int64_t now)
     trend_add(&p->trend, now, p->connections);
 }
 
-// Of a process that has none any more what was is kept for as long as it lives, and what the logs said of it for as
-// long as that is shown.
+// Of a process that has none any more what was is kept for as long as it lives, and what the logs said of it
+// for as long as that is shown.
 static void settle(struct top_table *t, struct top_process *p, int64_t now)
 {
     if (p->seen) return;
@@ -180,7 +180,8 @@ static int compare_in(const struct top_process *p, const struct top_process *q, 
     case COLUMN_OLDEST:
         return order_of((double)p->oldest_ms, (double)q->oldest_ms);
     case COLUMN_FINDINGS:
-        return order_of((double)pace_sum(&p->pace, now, PACE_WINDOW), (double)pace_sum(&q->pace, now, PACE_WINDOW));
+        return order_of((double)pace_sum(&p->pace, now, PACE_WINDOW),
+                        (double)pace_sum(&q->pace, now, PACE_WINDOW));
     case COLUMN_COMMAND:
         return strcmp(p->key.comm, q->key.comm);
     case COLUMN_PID:
@@ -297,7 +298,8 @@ void top_age(char out[CELL_BYTES], int64_t ms)
         snprintf(out, CELL_BYTES, "%" PRId64 "d%02" PRId64, h / 24, h % 24);
 }
 
-void top_cell(const struct top_table *t, const struct top_process *p, enum column column, char out[CELL_BYTES])
+void top_cell(const struct top_table *t, const struct top_process *p, enum column column,
+              char out[CELL_BYTES])
 {
     double growth;
     switch (column) {

@@ -27,8 +27,8 @@ struct pace {
     uint64_t n[PACE_SECONDS];
 };
 
-// Takes n events at a second; what is older than PACE_KEPT seconds at now counts for nothing, and what is later than
-// now came now.
+// Takes n events at a second; what is older than PACE_KEPT seconds at now counts for nothing, and what is
+// later than now came now.
 void pace_add(struct pace *p, int64_t now, int64_t second, uint64_t n);
 
 // Events of the last `seconds` seconds, now's own included.

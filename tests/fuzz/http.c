@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct http_request r;
         const enum http_status status = http_read((struct slice){text, n}, &r);
         const bool within = r.path.at >= text && r.path.at + r.path.n <= text + n;
-        if (status == HTTP_OK && !within && !slice_is(r.path, "/")) wrong("a path of %zu bytes that is nowhere", r.path.n);
+        if (status == HTTP_OK && !within && !slice_is(r.path, "/"))
+            wrong("a path of %zu bytes that is nowhere", r.path.n);
     }
     free(text);
     return 0;

@@ -8,7 +8,8 @@
 static const char *value_end(const char *at, const char *end)
 {
     for (at++; at < end && *at != '"'; at++) {
-        if (*at == '\\' && (++at == end || (*at != '\\' && *at != '"' && *at != 'n'))) wrong("a bad escape in %s", at);
+        if (*at == '\\' && (++at == end || (*at != '\\' && *at != '"' && *at != 'n')))
+            wrong("a bad escape in %s", at);
         if ((unsigned char)*at < 0x20 || *at == 0x7f) wrong("a control character, %d", *at);
     }
     if (at == end) wrong("%s", "a label without an end");
@@ -26,7 +27,8 @@ static void look_at(const char *line, const char *end)
         at = value_end(at + 1, end) + 1;
         labels++;
     }
-    if (labels != 3 || at[0] != '}' || at[1] != ' ' || at[2] < '0' || at[2] > '9') wrong("no sample: %.*s", (int)(end - line), line);
+    if (labels != 3 || at[0] != '}' || at[1] != ' ' || at[2] < '0' || at[2] > '9')
+        wrong("no sample: %.*s", (int)(end - line), line);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -41,14 +41,16 @@ static void test_requests(void **state)
         {"\r\nHEAD /metrics?a=b&c HTTP/1.1\r\n\r\n", HTTP_OK, "/metrics", true, false},
         {"GET http://host:9/metrics?x HTTP/1.1\r\n\r\n", HTTP_OK, "/metrics", false, false},
         {"GET http://host HTTP/1.1\r\n\r\n", HTTP_OK, "/", false, false},
-        {"GET / HTTP/1.1\r\nACCEPT: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n", HTTP_OK, "/",
+        {"GET / HTTP/1.1\r\nACCEPT: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n",
+         HTTP_OK, "/", false, true},
+        {"GET / HTTP/1.1\r\naccept:text/plain , Application/OpenMetrics-Text ; q=0.75\r\n\r\n", HTTP_OK, "/",
          false, true},
-        {"GET / HTTP/1.1\r\naccept:text/plain , Application/OpenMetrics-Text ; q=0.75\r\n\r\n", HTTP_OK, "/", false,
-         true},
-        {"GET / HTTP/1.1\r\nAccept: application/openmetrics-text;q=0.000\r\n\r\n", HTTP_OK, "/", false, false},
-        {"GET / HTTP/1.1\r\nAccept: */*\r\nX: application/openmetrics-text\r\n\r\n", HTTP_OK, "/", false, false},
-        {"GET / HTTP/1.1\r\nAccept: text/plain\r\nAccept: application/openmetrics-text\r\n\r\n", HTTP_OK, "/", false,
-         true},
+        {"GET / HTTP/1.1\r\nAccept: application/openmetrics-text;q=0.000\r\n\r\n", HTTP_OK, "/", false,
+         false},
+        {"GET / HTTP/1.1\r\nAccept: */*\r\nX: application/openmetrics-text\r\n\r\n", HTTP_OK, "/", false,
+         false},
+        {"GET / HTTP/1.1\r\nAccept: text/plain\r\nAccept: application/openmetrics-text\r\n\r\n", HTTP_OK, "/",
+         false, true},
         {"GET / HTTP/1.1\r\nAccept:\r\n:\r\nx\r\n\r\n", HTTP_OK, "/", false, false},
         {"POST / HTTP/1.1\r\n\r\n", HTTP_METHOD_NOT_ALLOWED, "/", false, false},
         {"get / HTTP/1.1\r\n\r\n", HTTP_METHOD_NOT_ALLOWED, "/", false, false},
@@ -62,7 +64,8 @@ static void test_requests(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct http_request r;
         const enum http_status status = http_read(slice_of(rows[i].text), &r);
-        if (status != rows[i].status) fail_msg("%s: is %d, not %d", rows[i].text, (int)status, (int)rows[i].status);
+        if (status != rows[i].status)
+            fail_msg("%s: is %d, not %d", rows[i].text, (int)status, (int)rows[i].status);
         if (!rows[i].path) continue;
         if (!slice_is(r.path, rows[i].path) || r.head != rows[i].head || r.openmetrics != rows[i].openmetrics)
             fail_msg("%s: %.*s %d %d", rows[i].text, (int)r.path.n, r.path.at, r.head, r.openmetrics);
@@ -73,7 +76,8 @@ static void test_requests(void **state)
 static void test_every_prefix(void **state)
 {
     (void)state;
-    static const char whole[] = "\r\nGET http://h/metrics?q HTTP/1.1\r\nAccept: a;q=, application/openmetrics-text; q\r\n\r\n";
+    static const char whole[] =
+        "\r\nGET http://h/metrics?q HTTP/1.1\r\nAccept: a;q=, application/openmetrics-text; q\r\n\r\n";
     for (size_t n = 0; n < sizeof whole; n++) {
         struct http_request r;
         char *copy = malloc(n + 1);

@@ -11,7 +11,8 @@ static uint64_t counted(struct counter *all, const char *event, const char *leve
 {
     uint64_t n = 0;
     for (const struct counter *c = all; c; c = c->hh.next)
-        if (strcmp(c->event, event) == 0 && strcmp(c->level, level) == 0 && strcmp(c->comm, comm) == 0) n += c->n;
+        if (strcmp(c->event, event) == 0 && strcmp(c->level, level) == 0 && strcmp(c->comm, comm) == 0)
+            n += c->n;
     return n;
 }
 
@@ -25,7 +26,8 @@ static void test_counts(void **state)
     (void)state;
     struct counters *c = counters_new();
     assert_int_equal(c->last_us, LOG_UNKNOWN);
-    add(c, "{\"time\":\"2026-11-21T14:10:40Z\",\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"a\"}");
+    add(c,
+        "{\"time\":\"2026-11-21T14:10:40Z\",\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"a\"}");
     add(c, "{\"time\":\"2026-11-21T14:10:39Z\",\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"a\","
            "\"text\":\"x; 17 more from here held back since the last line\"}");
     add(c, "preclose: warning: close-wait: x time=2026-11-21T14:10:38Z pid=3 comm=b");
@@ -53,12 +55,12 @@ static void test_bounds(void **state)
     char line[512];
     uint64_t sum = 0;
     for (int i = 0; i < 3 * COUNTERS_MAX; i++) {
-        snprintf(line, sizeof line,
-                 "{\"event\":\"%s%d\",\"level\":\"%d\",\"comm\":\"%d\",\"text\":\"\"}", i % 2 ? "e" : "close-wait\\u0000",
-                 i, i, i);
+        snprintf(line, sizeof line, "{\"event\":\"%s%d\",\"level\":\"%d\",\"comm\":\"%d\",\"text\":\"\"}",
+                 i % 2 ? "e" : "close-wait\\u0000", i, i, i);
         add(c, line);
     }
-    for (int i = 0; i < 100; i++) add(c, "{\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"late\"}");
+    for (int i = 0; i < 100; i++)
+        add(c, "{\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"late\"}");
     for (const struct counter *one = c->findings; one; one = one->hh.next) {
         sum += one->n;
         assert_true(strlen(one->event) <= 64 && strlen(one->comm) <= 64);

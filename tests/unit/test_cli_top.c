@@ -13,7 +13,7 @@ static void test_bytes(void **state)
     static const struct {
         uint64_t n;
         const char *text;
-    } rows[] = {{0, "0"},        {999, "999"},       {1000, "1.0k"},     {9940, "9.9k"},   {9960, "10k"},
+    } rows[] = {{0, "0"},         {999, "999"},     {1000, "1.0k"},    {9940, "9.9k"},     {9960, "10k"},
                 {999499, "999k"}, {999500, "1.0M"}, {1500000, "1.5M"}, {UINT64_MAX, "18E"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char out[CELL_BYTES];
@@ -28,7 +28,7 @@ static void test_ages(void **state)
     static const struct {
         int64_t ms;
         const char *text;
-    } rows[] = {{-1, "-"},           {0, "0s"},          {99999, "99s"},     {100000, "1m40"},
+    } rows[] = {{-1, "-"},          {0, "0s"},         {99999, "99s"},       {100000, "1m40"},
                 {3599000, "59m59"}, {3600000, "1h00"}, {172799000, "47h59"}, {172800000, "2d00"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char out[CELL_BYTES];
@@ -51,8 +51,8 @@ static void add(struct top_table *t, const char *event, const char *comm, int pi
     char line[512], when[40];
     const time_t then = time(NULL) - seconds_ago;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime(&then));
-    const int n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"pid\":%d,\"comm\":\"%s\",\"event\":\"%s\"}", when, pid,
-                           comm, event);
+    const int n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"pid\":%d,\"comm\":\"%s\",\"event\":\"%s\"}",
+                           when, pid, comm, event);
     top_line(t, line, (size_t)n);
 }
 

@@ -49,8 +49,8 @@ static void test_pace(void **state)
     pace_add(&p, now, now, 3);
     pace_add(&p, now, now - 9, 4);
     pace_add(&p, now, now - 10, 5);
-    pace_add(&p, now, now - PACE_KEPT, 100);     // too old
-    pace_add(&p, now, now + 1000000, 1);         // later than now: now
+    pace_add(&p, now, now - PACE_KEPT, 100); // too old
+    pace_add(&p, now, now + 1000000, 1);     // later than now: now
     pace_add(&p, now, -5, 100);
     assert_int_equal(pace_sum(&p, now, 10), 8);
     assert_int_equal(pace_sum(&p, now, PACE_KEPT), 13);
