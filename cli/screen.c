@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <wchar.h>
-#include <wctype.h>
 
 #include "say.h"
 
@@ -80,7 +79,7 @@ static int put(int y, int x, int end, const char *text)
             memset(&state, 0, sizeof state);
             n = 1;
             c = L'?';
-        } else if (!iswprint((wint_t)c) || (width = wcwidth(c)) < 1) {
+        } else if ((width = wcwidth(c)) < 1) {
             width = 1;
             c = L'?';
         }
