@@ -110,6 +110,20 @@ def counts(kind):
     lint(page.text)
 
 
+@test('metrics/of-a-program')
+def of_a_program():
+    """What the library writes of a program that closes with bytes unread, more often than PRECLOSE_RATE lets it tell."""
+    program_ = ('import socket\nat = socket.create_server(("127.0.0.1", 0))\nfor i in range(25):\n'
+                '    c = socket.create_connection(at.getsockname()); s = at.accept()[0]\n'
+                '    c.sendall(b"abc"); s.recv(1, socket.MSG_PEEK); s.close(); c.close()\n')
+    preclose('-o', path('log'), '-f', 'json', '--rate=10', '--', '/usr/bin/python3', '-c', program_)
+    page = metrics(path('log'))
+    comm = 'python3'
+    written = page.get('preclose_findings_total', event='unread-reset', level='warning', comm=comm)
+    equal((written, page.get('preclose_exit_findings_total', event='unread-reset', comm=comm)), (10, 25), 'written, and counted')
+    lint(page.text)
+
+
 @test('metrics/held-back')
 def held_back():
     made = logs.make(1, kinds=[k for k in logs.KINDS if k[0] == 'unread-reset'])[0]

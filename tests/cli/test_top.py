@@ -17,7 +17,7 @@ import lib
 import logs
 from command import path, refused
 from lib import Failure, check, equal, need_own_network, program, test
-from test_scan import left, listener, until
+from test_scan import left, listener, need_other_user, until
 
 TITLE = 'preclose top - '
 LEAKER = '''
@@ -459,7 +459,7 @@ def bad(what):
 
 @test('top/as-another-user')
 def as_nobody():
-    lib.need_root()
+    need_other_user()
     need_own_network()
     import shutil
     binary = shutil.copy(os.path.join(os.path.dirname(lib.LIB), 'preclose'), lib.SCRATCH)
