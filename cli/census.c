@@ -369,15 +369,28 @@ int census_take(struct census *c, bool udp)
     list_processes(&w);
     find_nets(&w);
     const int result = read_nets(&w, take_socket);
-    if (result < 0) return result;
-    index_inodes(&w);
-    read_holders(&w);
-    look_again(&w);
-    tell_ghosts(&w);
-    sort_holders(&w);
-    find_listeners(&w);
+    if (result == 0) {
+        index_inodes(&w);
+        read_holders(&w);
+        look_again(&w);
+        tell_ghosts(&w);
+        sort_holders(&w);
+        find_listeners(&w);
+    }
+    HASH_CLEAR(hh, w.by_inode);
+    free(w.slot);
     free(w.found);
     free(w.net_list);
     free(w.pids);
-    return 0;
+    if (result < 0) census_free(c);
+    return result;
+}
+
+void census_free(struct census *c)
+{
+    free(c->entry);
+    free(c->holder);
+    free(c->process);
+    free(c->orphan);
+    *c = (struct census){0};
 }

@@ -63,8 +63,9 @@ struct census {
 };
 
 // Takes it, of TCP sockets, and of UDP sockets if udp. Returns 0, or -errno if the kernel does not tell of
-// sockets at all. What it takes from malloc is not given back.
+// sockets at all. malloc: census_free gives it back.
 int census_take(struct census *c, bool udp);
+void census_free(struct census *c);
 
 // The name and user of a process that holds one of the sockets; NULL if it is none.
 const struct process *census_process(const struct census *c, pid_t pid);

@@ -4,7 +4,8 @@ CLI_OBJ    = $(CLI_SRC:cli/%.c=$(BUILD)/cli/%.o)
 # Rooms of the library that need nothing of it: how settings are read, how names are quoted.
 CLI_ROOMS  = $(BUILD)/shim/settings.o $(BUILD)/shim/line.o
 CLI_CFLAGS = $(ALL_CFLAGS) -Icli -DPRECLOSE_LIBDIR='"$(LIBDIR)"'
-CLI_LIBS   = -ldw -lelf -lz
+CLI_LIBS   = -ldw -lelf -lz $(NCURSES_LIBS)
+NCURSES_LIBS := $(shell pkg-config --libs ncursesw 2>/dev/null || echo -lncursesw -ltinfo)
 
 # It needs libraries that the library does not: where they can't be had, it is left out.
 .PHONY: cli cli-if-possible deps-cli

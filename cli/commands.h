@@ -6,5 +6,7 @@ int command_run(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_scan(int argc, char **argv);
 int command_free(int argc, char **argv);
+int command_top(int argc, char **argv);
+int command_metrics(int argc, char **argv);
 
 #endif

@@ -25,9 +25,11 @@ struct lines {
     bool failed;
     bool renamed; // there is another file under the name: this one is read to its end once more
     z_stream z;
-    size_t n; // bytes in text that are not told yet: the beginning of a line
-    char text[TEXT_BYTES];
-    unsigned char raw[RAW_BYTES];
+    size_t n;   // bytes in text that are not told yet: the beginning of a line
+    bool stays; // with this file, whatever its name
+    bool idle;  // many logs may be followed at once: at its end, one has memory only for what is not told yet
+    char *text; // TEXT_BYTES
+    unsigned char *raw; // RAW_BYTES
 };
 
 static const char *shown(const struct lines *l)
@@ -53,7 +55,7 @@ static bool open_file(struct lines *l)
         return false;
     }
     if (S_ISDIR(s.st_mode)) {
-        complain("%s is a directory; name the logs in it: preclose report %s/*", shown(l), shown(l));
+        complain("%s is a directory; name the logs in it: %s/*", shown(l), shown(l));
         return false;
     }
     l->device = s.st_dev;
@@ -75,7 +77,37 @@ void lines_close(struct lines *l)
 {
     if (l->packed) inflateEnd(&l->z);
     if (l->fd > STDERR_FILENO) close(l->fd);
+    free(l->text);
+    free(l->raw);
     free(l);
+}
+
+void lines_stay(struct lines *l)
+{
+    l->stays = true;
+}
+
+bool lines_packed(const struct lines *l)
+{
+    return l->packed;
+}
+
+static void take_memory(struct lines *l)
+{
+    if (!l->idle && l->text) return;
+    l->text = need(realloc(l->text, TEXT_BYTES));
+    l->raw = need(realloc(l->raw, RAW_BYTES));
+    l->idle = false;
+}
+
+// At the end of a log, until it grows.
+static void give_memory(struct lines *l)
+{
+    if (l->packed) return;
+    l->text = need(realloc(l->text, l->n + 1));
+    free(l->raw);
+    l->raw = NULL;
+    l->idle = true;
 }
 
 uint64_t lines_size(const struct lines *l)
@@ -198,7 +230,8 @@ static bool begins_anew(struct lines *l)
         return false;
     const off_t at = lseek(l->fd, 0, SEEK_CUR);
     if (at > here.st_size) return lseek(l->fd, 0, SEEK_SET) == 0;
-    if (stat(l->path, &there) != 0 || (there.st_dev == l->device && there.st_ino == l->inode)) return false;
+    if (l->stays || stat(l->path, &there) != 0 || (there.st_dev == l->device && there.st_ino == l->inode))
+        return false;
     if (!l->renamed) return l->renamed = true; // who had it open may have written since
     int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0) return false;
@@ -214,6 +247,7 @@ int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_ta
 {
     int more = 1;
     if (l->failed) return -1;
+    take_memory(l);
     if (!l->started) {
         ssize_t n = start(l, count);
         if (n < 0) return -1;
@@ -231,5 +265,6 @@ int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_ta
     }
     const bool anew = more == 0 && follow && begins_anew(l);
     tell(l, more <= 0 && (!follow || (anew && !l->renamed) || l->packed), count, take, context);
+    if (more <= 0) give_memory(l);
     return anew ? 1 : more;
 }

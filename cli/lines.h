@@ -32,6 +32,12 @@ struct lines *lines_open(const char *path);
 // has been cut to nothing, or has been renamed away and there is a new one under the name.
 int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_take *take, void *context);
 
+// From now on the log is the file that is open, even when there is another one under its name.
+void lines_stay(struct lines *l);
+
+// Is it gzip data? Known once something has been read.
+bool lines_packed(const struct lines *l);
+
 // How many bytes the file has, for progress; 0 if that isn't known.
 uint64_t lines_size(const struct lines *l);
 

@@ -10,6 +10,8 @@ static int (*const commands[COMMAND_COUNT])(int argc, char **argv) = {
     [COMMAND_REPORT] = command_report,
     [COMMAND_SCAN] = command_scan,
     [COMMAND_FREE] = command_free,
+    [COMMAND_TOP] = command_top,
+    [COMMAND_METRICS] = command_metrics,
 };
 
 int main(int argc, char **argv)

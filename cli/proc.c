@@ -65,6 +65,17 @@ int64_t proc_uid(pid_t pid)
     return stat(path, &s) == 0 ? (int64_t)s.st_uid : -1;
 }
 
+// The 22nd field of /proc/PID/stat; the second is the name, which may have anything in it (proc(5)).
+uint64_t proc_started(pid_t pid)
+{
+    char path[PATH_BYTES], text[1024];
+    uint64_t ticks;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    const char *at = read_file(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    return at && sscanf(at, " %" SCNu64, &ticks) == 1 ? ticks : 0;
+}
+
 uint64_t proc_net(pid_t pid)
 {
     char path[PATH_BYTES];

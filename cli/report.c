@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "options.h"
 #include "say.h"
@@ -30,13 +31,6 @@ struct report {
     int64_t began_ms, told_ms;
     bool progress; // is shown now
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static bool take(void *context, enum flag flag, const char *argument)
 {

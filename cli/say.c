@@ -7,6 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+static void (*complaints)(const char *line);
+
+void complain_to(void (*take)(const char *line))
+{
+    complaints = take;
+}
+
 void complain(const char *format, ...)
 {
     char line[2048] = "preclose: ";
@@ -18,6 +25,11 @@ void complain(const char *format, ...)
     size_t length = n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
     for (size_t i = start; i < start + length; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) line[i] = '?';
+    line[start + length] = '\0';
+    if (complaints) {
+        complaints(line + start);
+        return;
+    }
     line[start + length] = '\n';
     fflush(stdout);
     if (write(STDERR_FILENO, line, start + length + 1) < 0) return; // there is no one to tell

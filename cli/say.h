@@ -20,6 +20,10 @@ enum {
 // file name may hold, become '?'.
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 
+// From now on complaints go to take, each a line without "preclose: " and newline: where stderr is the screen
+// that something else is drawn on. NULL: to stderr again.
+void complain_to(void (*take)(const char *line));
+
 // p, or the end of the process with a complaint if malloc has given NULL.
 void *need(void *p);
 

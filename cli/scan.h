@@ -21,6 +21,14 @@ bool scan_wants(const struct scan *s, const struct entry *e);
 // How many it shows, ghosts left out.
 size_t scan_count(const struct scan *s);
 
+// One socket in words, for a table: each cell as long as it needs.
+enum scan_cell { CELL_FD, CELL_STATE, CELL_LOCAL, CELL_PEER, CELL_AGE, CELL_NOTE, SCAN_CELLS };
+enum { SCAN_CELL_MAX = 96 };
+typedef char scan_cells[SCAN_CELLS][SCAN_CELL_MAX];
+
+// pid: whose descriptor is told, and who are others.
+void scan_row(const struct scan *s, const struct entry *e, pid_t pid, scan_cells cell);
+
 void scan_text(const struct scan *s);
 void scan_json(const struct scan *s);
 

@@ -1,67 +1,23 @@
 // What scan has found, for a person, a program, and a monitoring system.
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "owners.h"
 #include "say.h"
 #include "scan.h"
 #include "text.h"
 
-enum { ROWS_SHOWN = 10, COLUMNS = 6, CELL_MAX = 96, CLOSE_WAIT = 8, LISTEN = 10 };
-
-// What a process has, of what is shown; pid 0: nobody that can be seen.
-struct owner {
-    pid_t pid;
-    size_t *row; // entries
-    size_t rows, room;
-    size_t waiting; // of them, not accepted yet
-    int64_t oldest_ms;
-    uint64_t unread;
-};
-
-struct owners {
-    struct owner *owner;
-    size_t n, room;
-};
-
-static struct owner *owner_of(struct owners *o, pid_t pid)
-{
-    for (size_t i = 0; i < o->n; i++)
-        if (o->owner[i].pid == pid) return &o->owner[i];
-    if (o->n == o->room)
-        o->owner = need(reallocarray(o->owner, o->room = o->room ? 2 * o->room : 16, sizeof *o->owner));
-    o->owner[o->n] = (struct owner){.pid = pid, .oldest_ms = -1};
-    return &o->owner[o->n++];
-}
-
-static void add_row(struct owner *owner, size_t row, const struct entry *e)
-{
-    if (owner->rows && owner->row[owner->rows - 1] == row) return; // two descriptors of one process
-    if (owner->rows == owner->room)
-        owner->row = need(
-            reallocarray(owner->row, owner->room = owner->room ? 2 * owner->room : 16, sizeof *owner->row));
-    owner->row[owner->rows++] = row;
-    owner->waiting += e->held == NOT_ACCEPTED;
-    owner->unread += diag_unread(&e->s);
-    if (e->s.quiet_ms > owner->oldest_ms) owner->oldest_ms = e->s.quiet_ms;
-}
-
-static int by_rows(const void *a, const void *b)
-{
-    const struct owner *x = a, *y = b;
-    if ((x->pid == 0) != (y->pid == 0)) return x->pid == 0 ? 1 : -1;
-    if (x->rows != y->rows) return x->rows > y->rows ? -1 : 1;
-    return x->pid < y->pid ? -1 : x->pid > y->pid;
-}
+enum { ROWS_SHOWN = 10, CLOSE_WAIT = 8, LISTEN = 10 };
 
 // Has an owner that is shown earlier all of these too?
 static const struct owner *shown_before(const struct census *c, const struct owners *o,
                                         const struct owner *last)
 {
-    for (const struct owner *before = o->owner; before < last; before++) {
+    for (size_t n = 0; n < o->n && o->owner[n] != last; n++) {
+        const struct owner *before = o->owner[n];
         size_t shared = 0;
         if (!before->pid) break;
         for (size_t i = 0; i < last->rows; i++) {
@@ -77,30 +33,6 @@ static const struct owner *shown_before(const struct census *c, const struct own
     return NULL;
 }
 
-static struct owners owners_of(const struct scan *s)
-{
-    struct owners o = {0};
-    const struct census *c = &s->census;
-    for (size_t i = 0; i < c->entries; i++) {
-        const struct entry *e = &c->entry[i];
-        if (!scan_wants(s, e)) continue;
-        for (size_t k = 0; k < e->holders; k++) add_row(owner_of(&o, c->holder[e->first + k].pid), i, e);
-        if (!e->holders) add_row(owner_of(&o, 0), i, e);
-    }
-    if (o.n) qsort(o.owner, o.n, sizeof *o.owner, by_rows);
-    return o;
-}
-
-static const char *user_name(int64_t uid, char out[NUMBER_MAX])
-{
-    const struct passwd *user = uid < 0 ? NULL : getpwuid((uid_t)uid);
-    if (user)
-        snprintf(out, NUMBER_MAX, "%s", user->pw_name);
-    else
-        snprintf(out, NUMBER_MAX, "uid %" PRId64, uid);
-    return out;
-}
-
 static const char *plural(uint64_t n)
 {
     return n == 1 ? "" : "s";
@@ -114,79 +46,69 @@ static const struct holder *holder_of(const struct census *c, const struct entry
     return NULL;
 }
 
-typedef char row_text[COLUMNS][CELL_MAX];
-
-static void fill_row(const struct scan *s, const struct entry *e, pid_t pid, row_text cell)
+void scan_row(const struct scan *s, const struct entry *e, pid_t pid, scan_cells cell)
 {
     char text[NUMBER_MAX], address[DIAG_ADDRESS_MAX];
     const struct holder *h = holder_of(&s->census, e, pid);
     size_t others = 0;
-    cell[0][0] = '\0';
-    if (h) snprintf(cell[0], CELL_MAX, e->held == NOT_ACCEPTED ? "at %d" : "%d", h->fd);
-    snprintf(cell[1], CELL_MAX, "%s", diag_state(e->s.state));
-    snprintf(cell[2], CELL_MAX, "%s", diag_address(address, &e->s, false));
-    snprintf(cell[3], CELL_MAX, "%s", e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
-    snprintf(cell[4], CELL_MAX, "%s",
+    cell[CELL_FD][0] = '\0';
+    if (h) snprintf(cell[CELL_FD], SCAN_CELL_MAX, e->held == NOT_ACCEPTED ? "at %d" : "%d", h->fd);
+    snprintf(cell[CELL_STATE], SCAN_CELL_MAX, "%s", diag_state(e->s.state));
+    snprintf(cell[CELL_LOCAL], SCAN_CELL_MAX, "%s", diag_address(address, &e->s, false));
+    snprintf(cell[CELL_PEER], SCAN_CELL_MAX, "%s",
+             e->s.state == LISTEN ? "-" : diag_address(address, &e->s, true));
+    snprintf(cell[CELL_AGE], SCAN_CELL_MAX, "%s",
              e->s.quiet_ms < 0 || e->s.state == LISTEN ? "-" : text_ms(text, e->s.quiet_ms));
     const uint32_t unread = diag_unread(&e->s);
     for (size_t i = 0; i < e->holders; i++) others += s->census.holder[e->first + i].pid != pid;
-    char *note = cell[5];
+    char *note = cell[CELL_NOTE];
     note[0] = '\0';
     if (e->held == NOT_ACCEPTED)
-        snprintf(note, CELL_MAX, "not accepted yet");
+        snprintf(note, SCAN_CELL_MAX, "not accepted yet");
     else if (e->s.state == LISTEN)
-        snprintf(note, CELL_MAX, "%" PRIu32 " waiting", e->s.queued);
+        snprintf(note, SCAN_CELL_MAX, "%" PRIu32 " waiting", e->s.queued);
     else if (unread)
-        snprintf(note, CELL_MAX, "%s unread", text_bytes(text, unread));
+        snprintf(note, SCAN_CELL_MAX, "%s unread", text_bytes(text, unread));
     else if (e->s.state == CLOSE_WAIT)
-        snprintf(note, CELL_MAX, e->s.queued ? "its end was not read" : "all was read");
+        snprintf(note, SCAN_CELL_MAX, e->s.queued ? "its end was not read" : "all was read");
     if (others && e->held == HELD)
-        snprintf(note + strlen(note), CELL_MAX - strlen(note), "%sheld by %zu other process%s too",
+        snprintf(note + strlen(note), SCAN_CELL_MAX - strlen(note), "%sheld by %zu other process%s too",
                  *note ? ", " : "", others, others == 1 ? "" : "es");
 }
 
 // Rows with columns as wide as they need.
 static void put_rows(const struct scan *s, const struct owner *o)
 {
-    static const char *const titles[COLUMNS] = {"FD", "STATE", "LOCAL", "PEER", "", ""};
+    static const char *const titles[SCAN_CELLS] = {"FD", "STATE", "LOCAL", "PEER", "", ""};
     const size_t shown = s->all || o->rows <= ROWS_SHOWN ? o->rows : ROWS_SHOWN;
-    row_text *rows = need(calloc(shown + 1, sizeof *rows));
-    int width[COLUMNS];
-    for (int k = 0; k < COLUMNS; k++) snprintf(rows[0][k], CELL_MAX, "%s", titles[k]);
-    snprintf(rows[0][4], CELL_MAX, s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
-    for (size_t i = 0; i < shown; i++) fill_row(s, &s->census.entry[o->row[i]], o->pid, rows[i + 1]);
-    for (int k = 0; k < COLUMNS; k++) {
+    scan_cells *rows = need(calloc(shown + 1, sizeof *rows));
+    int width[SCAN_CELLS];
+    for (int k = 0; k < SCAN_CELLS; k++) snprintf(rows[0][k], SCAN_CELL_MAX, "%s", titles[k]);
+    snprintf(rows[0][CELL_AGE], SCAN_CELL_MAX,
+             s->states == diag_state_bit("close-wait") ? "AT LEAST" : "QUIET FOR");
+    for (size_t i = 0; i < shown; i++) scan_row(s, &s->census.entry[o->row[i]], o->pid, rows[i + 1]);
+    for (int k = 0; k < SCAN_CELLS; k++) {
         width[k] = 0;
         for (size_t i = 0; i <= shown; i++)
             if ((int)strlen(rows[i][k]) > width[k]) width[k] = (int)strlen(rows[i][k]);
     }
     for (size_t i = 0; i <= shown; i++) {
         printf("    %*s", width[0], rows[i][0]);
-        for (int k = 1; k < COLUMNS - 1; k++) printf("  %-*s", width[k], rows[i][k]);
-        printf("  %s\n", rows[i][COLUMNS - 1]);
+        for (int k = 1; k < SCAN_CELLS - 1; k++) printf("  %-*s", width[k], rows[i][k]);
+        printf("  %s\n", rows[i][SCAN_CELLS - 1]);
     }
     if (shown < o->rows) printf("    ... and %zu more (--all)\n", o->rows - shown);
     free(rows);
 }
 
-static const struct census *sorting;
-
-// Those that have been so for longest first.
-static int by_age(const void *a, const void *b)
-{
-    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    const int64_t age = sorting->entry[x].s.quiet_ms, other = sorting->entry[y].s.quiet_ms;
-    return age != other ? (age > other ? -1 : 1) : x < y ? -1 : x > y;
-}
-
-static void put_owner(const struct scan *s, const struct owners *all, struct owner *o)
+static void put_owner(const struct scan *s, const struct owners *all, const struct owner *o)
 {
     const struct owner *same = shown_before(&s->census, all, o);
     char text[NUMBER_MAX];
     const struct process *p = census_process(&s->census, o->pid);
     if (p) {
         put_safe(stdout, slice_of(p->comm));
-        printf(", pid %d, user %s: ", p->pid, user_name(p->uid, text));
+        printf(", pid %d, user %s: ", p->pid, owner_user(p->uid, text));
     } else {
         printf("held by nobody that can be seen from here%s: ", geteuid() ? " (run it as root)" : "");
     }
@@ -202,8 +124,6 @@ static void put_owner(const struct scan *s, const struct owners *all, struct own
     if (same) printf("; all of them held by pid %d too, and shown there\n\n", same->pid);
     if (same) return;
     putchar('\n');
-    sorting = &s->census;
-    qsort(o->row, o->rows, sizeof *o->row, by_age);
     put_rows(s, o);
     putchar('\n');
 }
@@ -224,7 +144,7 @@ static void put_ghost(const struct census *c, const struct entry *e)
     size_t candidates = 0;
     printf("    %s %s %s", diag_type(&e->s), diag_state(e->s.state), diag_address(local, &e->s, false));
     if (e->s.state != LISTEN) printf(" -> %s", diag_address(peer, &e->s, true));
-    printf(", made by user %s\n", user_name(e->s.uid, user));
+    printf(", made by user %s\n", owner_user(e->s.uid, user));
     for (size_t k = 0; k < c->orphans; k++) {
         if (!census_fits(&c->orphan[k], e)) continue;
         if (!candidates++) printf("      could be of\n");
@@ -269,7 +189,7 @@ void scan_text(const struct scan *s)
            s->states >> LISTEN & 1 ? "socket" : "connection", plural(n), s->what);
     if (s->older_ms) printf(" for at least %s", text_ms(text, s->older_ms));
     printf("\n\n");
-    for (size_t i = 0; i < o.n; i++) put_owner(s, &o, &o.owner[i]);
+    for (size_t i = 0; i < o.n; i++) put_owner(s, &o, o.owner[i]);
     put_ghosts(&s->census, GHOST,
                "No descriptor of any process is one of these: closed while a thread was in a call on them, "
                "or kept by the\n"
@@ -376,11 +296,11 @@ int scan_plugin(const struct scan *s)
     if (s->crit >= 0 && n > (size_t)s->crit) status = 2;
     printf("CLOSE_WAIT %s - %zu connection%s %s", words[status], n, plural(n), s->what);
     for (size_t i = 0; i < o.n && i < 3; i++) {
-        const struct process *p = census_process(&s->census, o.owner[i].pid);
+        const struct process *p = census_process(&s->census, o.owner[i]->pid);
         fputs(i ? ", " : ": ", stdout);
         put_safe(stdout, slice_of(p ? p->comm : "unseen"));
         if (p) printf(" (%d)", p->pid);
-        printf(" %zu", o.owner[i].rows);
+        printf(" %zu", o.owner[i]->rows);
     }
     printf(" | connections=%zu;", n);
     if (s->warn >= 0) printf("%" PRId64, s->warn);

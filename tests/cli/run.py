@@ -14,8 +14,10 @@ import lib                # noqa: E402
 import test_run           # noqa: E402,F401
 import test_free          # noqa: E402,F401
 import test_html          # noqa: E402,F401
+import test_metrics       # noqa: E402,F401
 import test_report        # noqa: E402,F401
 import test_scan          # noqa: E402,F401
+import test_top           # noqa: E402,F401
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('--build', default=BUILD, help='where preclose and libpreclose.so are')
