@@ -19,7 +19,7 @@
 
 static bool may_be_ours(int fd)
 {
-    return fd >= 0 && (fd == sink_fd() || track_state(fd) & FD_OURS);
+    return track_state(fd) & FD_OURS;
 }
 
 // Is fd the descriptor of preclose's log, or of a connection that it drains? The program has none of that number. In a
@@ -105,21 +105,31 @@ int let_go_close(int fd, uintptr_t pc, int (*next)(int))
 }
 
 // close is a cancellation point (pthreads(7)): where a thread is cancelled instead of closing, nothing may have
-// been done to the socket.
-static int close_or_cancel(int fd, uintptr_t pc, int (*next)(int))
+// been done to the socket. Kept out of its callers, as let_go_close is.
+__attribute__((noinline)) static int close_or_cancel(int fd, uintptr_t pc, int (*next)(int))
 {
     if (track_state(fd) & FD_SOCKET) pthread_testcancel();
     return let_go_close(fd, pc, next);
 }
 
+// Nothing is known of fd, and nobody waits for what this thread closes next: what nearly every close of a file costs.
+static bool is_plain(int fd)
+{
+    return !track_state(fd) && fd != STDERR_FILENO && !misuse_closes.waits;
+}
+
 EXPORT int close(int fd)
 {
-    return close_or_cancel(fd, CALLER, real()->close);
+    if (!is_plain(fd)) return close_or_cancel(fd, CALLER, real()->close);
+    misuse_count_close(fd);
+    return real_functions.close(fd);
 }
 
 EXPORT int __close(int fd)
 {
-    return close_or_cancel(fd, CALLER, real()->__close);
+    if (!is_plain(fd)) return close_or_cancel(fd, CALLER, real()->__close);
+    misuse_count_close(fd);
+    return real_functions.__close(fd);
 }
 
 // Will dup2 or dup3 onto to go through? One that fails lets go of nothing.

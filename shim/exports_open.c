@@ -290,6 +290,11 @@ EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *length, int flags)
 
 EXPORT int dup(int fd)
 {
+    if (!track_state(fd)) {
+        int to = real_functions.dup(fd);
+        if (to >= 0 && track_state(to)) duplicate_end(NULL, fd, to, false);
+        return to;
+    }
     struct ofd *pinned = duplicate_begin(fd);
     return duplicated(pinned, fd, real()->dup(fd), false, CALL_DUP, CALLER);
 }

@@ -75,6 +75,11 @@ static void complain_log(void)
     complain(NULL, text);
 }
 
+static void note_log(int fd)
+{
+    track_mark(fd, FD_OURS, 0);
+}
+
 // Sockets that were open before us: from inetd, systemd, or whatever started this program.
 static void adopt(int fd)
 {
@@ -242,6 +247,7 @@ void life_start(void)
     }
     if (wanted) {
         settings_read(&settings, environ, pid, complain, NULL);
+        sink_tell(note_log);
         if (sink_open(&settings) != 0) complain_log();
         use_loader();
         place_start(settings.stack);

@@ -15,15 +15,8 @@
 
 #define WAITING 3      // double closes in a row that are kept back
 #define RETRIES 1000 // failures within a second
-#define SWEEP_LENGTH 4 // closes of so many neighbouring numbers, one after the other, are a sweep
-#define SWEEP_STEP 4   // as far as the next of a sweep that leaves some open
 
-// The closes of this thread: the last number and how long a run of neighbours it ends.
-static __thread struct {
-    int last;
-    unsigned run;
-    bool down; // the run goes to lower numbers
-} closes __attribute__((tls_model("initial-exec")));
+__thread struct misuse_closes misuse_closes;
 
 // The failing accepts of this thread.
 static __thread struct {
@@ -50,22 +43,16 @@ static void tell_waiting(void)
 
 void misuse_note_close(int fd)
 {
-    long step = (long)fd - closes.last;
-    bool neighbour = step == 1 || step == -1;
-    if (closes.run >= SWEEP_LENGTH)
-        neighbour = closes.down ? step < 0 && step >= -SWEEP_STEP : step > 0 && step <= SWEEP_STEP;
-    closes.down = step < 0;
-    closes.last = fd;
-    closes.run = neighbour ? closes.run + 1 : 1;
-    if (!atomic_load_explicit(&waiting.n, memory_order_relaxed)) return;
+    bool neighbour = misuse_count_close(fd);
     struct guard g;
-    if (neighbour && closes.run < SWEEP_LENGTH) return;
+    if (!misuse_closes.waits || (neighbour && misuse_closes.run < MISUSE_SWEEP_LENGTH)) return;
     if (guard_enter(&g) != ENTRY_OK) return;
     lock_take(&waiting.lock);
     if (waiting.tid == guard_tid()) {
         if (neighbour) atomic_store(&waiting.n, 0);
         else tell_waiting();
     }
+    misuse_closes.waits = false;
     lock_give(&waiting.lock);
     guard_leave(&g);
 }
@@ -84,7 +71,7 @@ static bool describe(struct finding *f, enum event event, int fd, enum call call
 void misuse_double_close(int fd, uintptr_t pc)
 {
     struct guard g;
-    if (closes.run >= SWEEP_LENGTH || guard_enter(&g) != ENTRY_OK) return;
+    if (misuse_closes.run >= MISUSE_SWEEP_LENGTH || guard_enter(&g) != ENTRY_OK) return;
     struct finding f;
     if (describe(&f, EVENT_DOUBLE_CLOSE, fd, CALL_CLOSE, pc)) {
         lock_take(&waiting.lock);
@@ -92,6 +79,7 @@ void misuse_double_close(int fd, uintptr_t pc)
         waiting.tid = guard_tid();
         held[atomic_load(&waiting.n)] = f;
         atomic_fetch_add(&waiting.n, 1);
+        misuse_closes.waits = true;
         lock_give(&waiting.lock);
     }
     guard_leave(&g);

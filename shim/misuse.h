@@ -8,8 +8,35 @@
 
 #include "place.h"
 
-// Every close of this thread passes here first: a run over neighbouring numbers is a sweep over all
-// descriptors (daemons do that), and what it meets is not a double close. No system call, no lock.
+// The closes of this thread: the last number and how long a run of neighbours it ends. waits: a double close of this
+// thread's may be waiting for what comes next.
+struct misuse_closes {
+    int last;
+    unsigned run;
+    bool down; // the run goes to lower numbers
+    bool waits;
+};
+extern __thread struct misuse_closes misuse_closes __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+#define MISUSE_SWEEP_LENGTH 4 // closes of so many neighbouring numbers, one after the other, are a sweep
+#define MISUSE_SWEEP_STEP 4   // as far as the next of a sweep that leaves some open
+
+// Every close of this thread passes here first: a run over neighbouring numbers is a sweep over all descriptors (daemons
+// do that), and what it meets is not a double close. Returns whether fd goes on with one. No system call, no lock.
+static inline bool misuse_count_close(int fd)
+{
+    struct misuse_closes *c = &misuse_closes;
+    long step = (long)fd - c->last;
+    bool neighbour = step == 1 || step == -1;
+    if (c->run >= MISUSE_SWEEP_LENGTH)
+        neighbour = c->down ? step < 0 && step >= -MISUSE_SWEEP_STEP : step > 0 && step <= MISUSE_SWEEP_STEP;
+    c->down = step < 0;
+    c->last = fd;
+    c->run = neighbour ? c->run + 1 : 1;
+    return neighbour;
+}
+
+// The same, and looks after what waits. No system call where nothing does; takes a lock of its own where something does.
 void misuse_note_close(int fd);
 
 // close(fd) has failed with EBADF although preclose saw a socket of that number closed. The finding waits

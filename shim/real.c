@@ -29,13 +29,16 @@ static long result(long ret)
 }
 
 // What serves while the loader looks the functions up.
+// Until then, a call that comes before the constructor has them looked up.
 static int early_close(int fd)
 {
+    if (!loading) return real()->close(fd);
     return (int)result(sys_call(SYS_close, fd, 0, 0));
 }
 
 static int early_dup(int fd)
 {
+    if (!loading) return real()->dup(fd);
     return (int)result(sys_call(SYS_dup, fd, 0, 0));
 }
 

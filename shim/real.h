@@ -36,7 +36,8 @@ void *real_optional(unsigned minor, const char *name);
 // Is a shared object whose path has this in it loaded now? Not async-signal-safe.
 bool real_has_object(const char *part);
 
-// The functions, looked up. Async-signal-safe once loaded.
+// The functions, looked up. Async-signal-safe once loaded. real_functions.close, __close and .dup may be called as
+// they are: they look themselves up.
 static inline const struct real *real(void)
 {
     if (!atomic_load_explicit(&real_loaded, memory_order_acquire)) real_load();

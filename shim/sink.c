@@ -47,8 +47,17 @@ static int own_fd(void)
     return atomic_load_explicit(&sink.number, memory_order_relaxed) - 1;
 }
 
+static void (*told)(int fd);
+
+void sink_tell(void (*who)(int fd))
+{
+    told = who;
+}
+
+// Before the number is in use, so that a close of it is never taken for one of a file.
 static void set_own_fd(int fd)
 {
+    if (told && fd >= 0) told(fd);
     atomic_store(&sink.number, fd + 1);
 }
 

@@ -12,6 +12,9 @@
 
 #include "settings.h"
 
+// Who is told of each number that the sink's own descriptor gets. Called once, before sink_open.
+void sink_tell(void (*told)(int fd));
+
 // Opens what s->log says. A file is created 0644, append only, close-on-exec, moved to a high number
 // (F_DUPFD_CLOEXEC), with O_NONBLOCK so that a FIFO or a terminal cannot block. stderr is borrowed:
 // descriptor 2 is used as it is and never duplicated; where it is closed now it is never written to.

@@ -25,7 +25,7 @@ enum {
     FD_CLOSED = 4,   // was a tracked socket; preclose saw it closed, and nothing that it saw has reopened it
     FD_DOUBT = 8,    // something happened to it that could not be recorded: never the last hold
     FD_GIVEN = 16,   // named in a posix_spawn file action: a child may get it
-    FD_OURS = 32,    // perhaps one that preclose itself drains a connection on (drain.h)
+    FD_OURS = 32,    // perhaps preclose's log (sink.h), or one that it drains a connection on (drain.h)
     FD_CLOSING = 64, // retired, and the program's call that closes it has not returned yet
     FD_ACTING = 128, // and it is being shut down
     FD_CARRIER = 256, // a tracked socket whose messages can carry descriptors
