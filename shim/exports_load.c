@@ -1,12 +1,19 @@
 // What a program unloads: other code may come to the same addresses.
 #include "exports.h"
 
+#include "modules.h"
 #include "unwind.h"
+
+static void forget(void)
+{
+    unwind_forget();
+    modules_forget();
+}
 
 EXPORT int dlclose(void *handle)
 {
-    unwind_forget();
+    forget();
     int ret = real()->dlclose(handle);
-    unwind_forget(); // again: for what was learnt meanwhile of code that is gone now
+    forget(); // again: for what was learnt meanwhile of code that is gone now
     return ret;
 }

@@ -30,14 +30,25 @@ static void unit(struct line *l, const char *s, size_t n)
     l->n += n;
 }
 
+// The common case of all below: bytes that need no escape, and fit. Returns false, and has done nothing, in the others.
+static bool put_plain(struct line *l, const char *s, size_t n)
+{
+    if (l->nested || l->full || l->n + n > l->limit) return false;
+    memcpy(l->at + l->n, s, n);
+    l->n += n;
+    return true;
+}
+
 void line_text(struct line *l, const char *s)
 {
+    if (put_plain(l, s, strlen(s))) return;
     for (; *s; s++) unit(l, s, 1);
 }
 
 void line_bytes(struct line *l, const char *s, size_t n)
 {
     size_t start = l->n;
+    if (put_plain(l, s, n)) return;
     for (size_t i = 0; i < n; i++) unit(l, s + i, 1);
     if (l->full) l->n = start;
 }
@@ -123,11 +134,25 @@ static size_t escape(char out[UNIT_MAX], const char *s, size_t n, int32_t point)
     return 6;
 }
 
+// How many bytes at the beginning of s stand for themselves inside a JSON string and outside.
+static size_t plain_run(const char *s, size_t n)
+{
+    size_t run = 0;
+    while (run < n && s[run] >= 0x20 && s[run] < 0x7f && s[run] != '"' && s[run] != '\\') run++;
+    return run;
+}
+
 // The characters of s, at most max bytes of them.
 static void characters(struct line *l, const char *s, size_t n, bool quoted, size_t max)
 {
     size_t used = 0;
     for (size_t i = 0; i < n;) {
+        const size_t run = plain_run(s + i, n - i);
+        if (run && run <= max - used && put_plain(l, s + i, run)) {
+            used += run;
+            i += run;
+            continue;
+        }
         int32_t point;
         char out[UNIT_MAX];
         size_t length = character(s + i, n - i, &point);

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
 
 #include "line.h"
 #include "memory.h"
 #include "sys.h"
+#include "touched.h"
 
 static struct {
     size_t length;
@@ -238,12 +240,28 @@ bool modules_by_maps(uintptr_t pc, struct module *m)
     return s.done && s.is_file && address_in_file(s.first.start, s.in_file, &m->offset);
 }
 
-size_t modules_place(uintptr_t pc, const char **text)
+// Places that were asked for lately, and what they are called: a program has few that close its sockets.
+#define REMEMBERED 64
+TOUCHED_APART static struct remembered {
+    uintptr_t pc; // 0: none
+    uint32_t generation;
+    unsigned length;
+    char text[240];
+} remembered[REMEMBERED];
+static _Atomic uint32_t generation; // of what is loaded
+
+void modules_forget(void)
+{
+    atomic_fetch_add(&generation, 1);
+}
+
+static size_t name_place(uintptr_t pc, const char **text, bool *known)
 {
     static struct module m;
     static char place[PATH_MAX + 32];
     struct line l = line_start(place, sizeof place);
-    if (modules_by_loader(pc, &m) || modules_by_maps(pc, &m)) {
+    *known = modules_by_loader(pc, &m) || modules_by_maps(pc, &m);
+    if (*known) {
         line_bytes(&l, m.path, m.length);
         line_text(&l, "+");
         line_hex(&l, m.offset);
@@ -252,4 +270,21 @@ size_t modules_place(uintptr_t pc, const char **text)
     }
     *text = place;
     return l.n;
+}
+
+size_t modules_place(uintptr_t pc, const char **text)
+{
+    struct remembered *r = &remembered[pc * UINT64_C(0x9e3779b97f4a7c15) >> 58];
+    const uint32_t now = atomic_load(&generation); // before it is looked up
+    if (pc && r->pc == pc && r->generation == now) {
+        *text = r->text;
+        return r->length;
+    }
+    bool known;
+    size_t n = name_place(pc, text, &known);
+    if (known && n <= sizeof r->text) {
+        *r = (struct remembered){.pc = pc, .generation = now, .length = (unsigned)n};
+        memcpy(r->text, *text, n);
+    }
+    return n;
 }

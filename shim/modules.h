@@ -34,8 +34,11 @@ bool modules_span(uintptr_t pc, struct module_span *span);
 
 // The place of pc as findings print it: "/usr/bin/server+0x11d2"; "0x7f12a0" if pc is in no module (code
 // made at run time). Sets *text to it, in a buffer that the next call overwrites, and returns its length.
-// Async-signal-safe; the caller serialises (report lock).
+// Remembers the last, until modules_forget. Async-signal-safe; the caller serialises (report lock).
 size_t modules_place(uintptr_t pc, const char **text);
+
+// Code has been unloaded, or is about to be: other code may come to the same addresses. Async-signal-safe, no lock.
+void modules_forget(void);
 
 // The module of pc as the loader knows it (_dl_find_object, glibc 2.35: no lock, async-signal-safe), or
 // as the kernel does (/proc/self/maps and the ELF program headers in memory), which is slower but knows

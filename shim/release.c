@@ -146,11 +146,11 @@ static void look_for_owners(struct release *w)
     if (is_at_large(w, told) != at_large) w->s.proof = OWNERS_UNKNOWN;
 }
 
-// Is there more to ask than what a decision rests on if nothing is unusual? A line says everything; so does whoever
-// has asked for more than the default; what others may have done to the socket is not known.
+// Is what a decision rests on enough to ask for, if nothing is unusual? Whoever has asked for more than the default
+// decides by more; what others may have done to the socket is not known.
 static bool is_plain(const struct release *w)
 {
-    if (report_wants(EVENT_CLOSE) || settings->unread != UNREAD_SHUTDOWN || settings->shutdown != ACT_ALWAYS) return false;
+    if (settings->unread != UNREAD_SHUTDOWN || settings->shutdown != ACT_ALWAYS) return false;
     if (w->r.flags & (SOCK_ASK | SOCK_HANDS_OFF) || life_has_io_uring()) return false;
     return w->r.share == SHARE_NONE && !w->r.forefathers;
 }
@@ -166,7 +166,8 @@ static void ask_everything(struct release *w)
 static void ask(struct release *w)
 {
     const unsigned both = SOCK_SHUT_RD | SOCK_SHUT_WR;
-    bool asks_state = !(w->r.flags & SOCK_CONNECTED) || (w->r.flags & both) == both || track_has_threads();
+    bool asks_state = !(w->r.flags & SOCK_CONNECTED) || (w->r.flags & both) == both || track_has_threads() ||
+                      report_wants(EVENT_CLOSE);
     if (w->s.others) facts_clear(&w->facts, w->r.kind);
     else if (!is_plain(w) || !probe_idle(w->fd, w->r.kind, asks_state, &w->facts)) ask_everything(w);
     if (!(w->r.cookie & PROBE_NO_COOKIE)) w->facts.cookie = w->r.cookie;
@@ -232,7 +233,8 @@ static void judge(struct release *w)
 {
     decide(&w->s, settings, &w->v);
     w->tells = has_news(w);
-    if (w->tells && !w->whole && !w->s.others) {
+    bool known = w->v.findings == 1u << EVENT_CLOSE && w->facts.unread == 0 && w->facts.unsent == 0;
+    if (w->tells && !w->whole && !w->s.others && !known) {
         ask_everything(w);
         decide(&w->s, settings, &w->v);
         w->tells = has_news(w);

@@ -10,6 +10,7 @@
 #include "rate.h"
 #include "sink.h"
 #include "sys.h"
+#include "threads.h"
 #include "touched.h"
 
 static struct {
@@ -19,6 +20,7 @@ static struct {
     enum report_when when;
     unsigned limit; // PRECLOSE_RATE
     bool nowhere;   // PRECLOSE_LOG=none
+    int pid;
     _Atomic bool warned; // a warning was found
     _Atomic bool summed_up;
     _Atomic uint64_t counts[EVENT_COUNT];
@@ -36,6 +38,7 @@ TOUCHED_APART static struct {
 static void start_anew(void)
 {
     lock_reset(&self.lock);
+    self.pid = (int)sys_call(SYS_getpid, 0, 0, 0);
     for (unsigned e = 0; e < EVENT_COUNT; e++) atomic_store(&self.counts[e], 0);
     atomic_store(&self.warned, false);
     atomic_store(&self.summed_up, false);
@@ -81,7 +84,8 @@ bool report_wants(enum event event)
 static bool put(const struct finding *f, struct line_context *c)
 {
     c->time_us = clock_realtime_us();
-    c->pid = (int)sys_call(SYS_getpid, 0, 0, 0);
+    c->pid = self.pid;
+    thread_names_forget();
     c->comm = lines.comm;
     size_t n = report_line(lines.line, sizeof lines.line, self.format, f, c);
     return sink_write(lines.line, n);

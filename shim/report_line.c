@@ -212,10 +212,8 @@ static void field_place(struct out *o, const char *key, const struct place *p, u
     if (!o->line.full) {
         field_name(o, "call", call_name(p->call));
         if (p->tid) {
-            char name[16];
-            thread_name(p->tid, name);
             field_number(o, "tid", p->tid);
-            field_name(o, "thread", name);
+            field_name(o, "thread", thread_name_once(p->tid));
         }
         field_at(o, p, places);
     }

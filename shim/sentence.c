@@ -76,11 +76,9 @@ static void say_place(struct line *l, const struct place *p)
         line_value(l, text, n, VALUE_MAX);
     }
     if (!p->tid) return;
-    char name[16];
-    thread_name(p->tid, name);
     line_text(l, " (thread ");
     line_signed(l, p->tid);
-    say_name(l, " ", name);
+    say_name(l, " ", thread_name_once(p->tid));
     line_text(l, ")");
 }
 

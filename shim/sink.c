@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "clock.h"
 #include "lock.h"
 #include "sys.h"
 #include "touched.h"
@@ -97,9 +98,7 @@ static void let_go(int fd)
 
 static int64_t now_s(void)
 {
-    struct timespec now = {0};
-    sys_call(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, (long)&now, 0);
-    return now.tv_sec;
+    return clock_monotonic_us() / 1000000;
 }
 
 // A duplicate of fd that the program is unlikely to meet: high, but below 1024, so that a program that
@@ -211,13 +210,13 @@ static long write_parts(int fd, const struct iovec *part, int parts, int flags)
 }
 
 // The signal that a failed write raises is meant for a program that wrote: it is blocked here, and taken
-// back unless one was pending before.
+// back unless one was pending before, which takes a program that blocks it.
 static long write_quietly(int fd, const struct iovec *part, int parts, int flags)
 {
     const uint64_t both = bit(SIGPIPE) | bit(SIGXFSZ); // RLIMIT_FSIZE, setrlimit(2)
     uint64_t mask = 0, pending = 0;
     sys_call4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&both, (long)&mask, sizeof mask);
-    sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
+    if (mask & both) sys_call(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
     long n = write_parts(fd, part, parts, flags);
     if (n == -EPIPE && !(pending & bit(SIGPIPE))) take_back(SIGPIPE);
     if (n == -EFBIG && !(pending & bit(SIGXFSZ))) take_back(SIGXFSZ);

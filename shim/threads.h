@@ -59,4 +59,9 @@ bool threads_die_of_sigpipe(void);
 // Async-signal-safe, no lock.
 void thread_name(pid_t tid, char name[16]);
 
+// The same, asked once until thread_names_forget: a line names a thread more than once. The caller serialises (report
+// lock), and forgets before each line.
+const char *thread_name_once(pid_t tid);
+void thread_names_forget(void);
+
 #endif
