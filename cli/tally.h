@@ -90,7 +90,6 @@ struct tally {
     struct leak *leaks;                  // hash by key
     uint64_t findings, warnings;         // lines that are one
     uint64_t broken, other, empty;       // lines that are not
-    uint64_t lost;                       // lines that programs could not write, as they said later
     int64_t first_us, last_us;           // LOG_UNKNOWN: no finding
     uint64_t processes;                  // different process ids, of which PROCESSES_MAX are known
     int64_t *pids;

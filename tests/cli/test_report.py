@@ -34,7 +34,7 @@ def report(*arguments, **options):
 CLASS = {'left-blocked': 'hangs', 'blocked-threads': 'hangs', 'retry-loop': 'hangs', 'slow-close': 'hangs', 'close-wait': 'leaks',
          'open-at-exit': 'leaks', 'unread-reset': 'resets', 'backlog-reset': 'resets', 'linger-reset': 'resets',
          'double-close': 'misuse', 'use-after-close': 'misuse'}
-KEY = {'close-wait': 'opened', 'open-at-exit': 'opened'}
+KEY = {'close-wait': 'opened', 'open-at-exit': 'opened', 'double-close': 'used', 'use-after-close': 'used', 'address-in-use': 'used'}
 
 
 def expected(findings):
@@ -110,7 +110,8 @@ def strange_names(form):
 @test('report/held-back')
 def held_back():
     findings = logs.make(3, kinds=[k for k in logs.KINDS if k[0] == 'unread-reset'], places=1)
-    findings[2]['text'] += '; 400 more from here held back since the last line; 2 earlier lines could not be written'
+    findings[2]['held_back'] = 400
+    findings[1]['text'] += '; 7 more from here held back since the last line'  # the sentence is for people
     one = report(write('log', logs.as_json(findings)), '--no-symbols')
     equal(sum(g['count'] for g in one['groups']), 403, 'count')
     check('403 unread-reset' in preclose('report', '--no-symbols', path('log')).out, 'text')
@@ -223,6 +224,45 @@ def names(how):
     check(f'closed by close in answer (' in text and f'leaky.c:{line_of("LINE-OF-CLOSE")})' in text, text)
     check(f'by close at answer (' in ' '.join(text.split()), f'the sentence still has the offset: {text}')
     equal('changed after' in text, how == 'changed', 'a doubt')
+
+
+TOO_LATE = r'''
+#include <sys/socket.h>
+#include <unistd.h>
+static void __attribute__((noinline)) end_it(int fd)
+{
+    close(fd);
+    __asm__ volatile("" ::: "memory");
+}
+static void __attribute__((noinline)) end_it_again(int fd)
+{
+    close(fd); // LINE-OF-SECOND-CLOSE
+    __asm__ volatile("" ::: "memory");
+}
+int main(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    end_it(fd);
+    end_it_again(fd);
+    shutdown(fd, SHUT_RDWR); // LINE-OF-USE
+    return 0;
+}
+'''
+
+
+@test('report/names-the-call-that-came-too-late')
+def too_late():
+    """Misuse belongs to where the closed descriptor was used; where it was closed is told with it."""
+    preclose('-o', path('log'), '-f', 'json', '--', compile_c('late', TOO_LATE, '-O1'))
+    groups = {g['event']: g for g in report(path('log'))['groups']}
+    for event, call, function, mark in (('double-close', 'close', 'end_it_again', 'LINE-OF-SECOND-CLOSE'),
+                                        ('use-after-close', 'shutdown', 'main', 'LINE-OF-USE')):
+        group = groups[event]
+        symbol = group['used']['frames'][0]['functions'][0]
+        equal((group['place'], group['used']['call'], symbol['function'], symbol['line']),
+              ('used', call, function, 1 + [mark in line for line in TOO_LATE.splitlines()].index(True)), event)
+        closed = [o['closed'] for o in group['others'] if 'closed' in o]
+        equal(closed[0]['frames'][0]['functions'][0]['function'], 'end_it', 'where it was closed')
 
 
 @test('report/agrees-with-addr2line')
