@@ -88,7 +88,7 @@ test: deps-test everything
 	@tests/run $(BUILD) $(GROUPS)
 
 # One group of the tests.
-TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost fuzz soak
+TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost package fuzz soak
 .PHONY: sanitize $(TEST_GROUPS)
 $(TEST_GROUPS): deps-test everything
 	@tests/run $(BUILD) $@
