@@ -205,7 +205,8 @@ static void put_group(const struct view *v, FILE *out, const struct group *g)
     part_begin(&p);
     FILE *head = part_next(&p);
     put_safe(head, slice_of(g->event));
-    if (*g->call || *g->at) fprintf(head, " %s by ", place_name(g->place));
+    // What was used too late is said by the event.
+    if (*g->call || *g->at) fprintf(head, g->place == PLACE_USED ? " by " : " %s by ", place_name(g->place));
     if (*g->call || *g->at) view_put_place(v, head, g->call, g->at);
     part_end(&p, out, INDENT, column, v->width);
     put_frames(v, out, g);

@@ -16,6 +16,11 @@ enum { PLUGIN_UNKNOWN = 3, ALL_STATES = 0xffff };
 
 static bool take_states(struct scan *s, const char *argument)
 {
+    static const char known[] =
+#define STATE(number, name) name ", "
+#include "../shim/states.def"
+#undef STATE
+        "or all";
     struct slice rest = slice_of(argument);
     s->states = 0;
     while (rest.n) {
@@ -24,10 +29,7 @@ static bool take_states(struct scan *s, const char *argument)
         snprintf(name, sizeof name, "%.*s", (int)(one.n < sizeof name ? one.n : sizeof name - 1), one.at);
         const uint32_t bit = strcmp(name, "all") == 0 ? ALL_STATES : diag_state_bit(name);
         if (!bit) {
-            complain("--state=%s: takes established, syn-sent, fin-wait-1, fin-wait-2, close-wait, last-ack, "
-                     "closing, "
-                     "listen or all, several with ','",
-                     argument);
+            complain("--state=%s: takes %s, several with ','", argument, known);
             return false;
         }
         s->states |= bit;

@@ -511,9 +511,9 @@ def speed():
 class Follower:
     """report --follow --json: the report after each change is a line."""
 
-    def __init__(self, *logs_):
+    def __init__(self, *logs_, **options):
         self.process = subprocess.Popen([os.path.join(os.path.dirname(lib.LIB), 'preclose'), 'report', '--follow', '--json', '--no-symbols',
-                                         *logs_], stdout=subprocess.PIPE)
+                                         *logs_], stdout=subprocess.PIPE, **options)
 
     def until(self, count):
         """Reads reports until one has that many findings."""
@@ -567,6 +567,21 @@ def follow(how):
     found = follower.until(30)
     equal((found['findings'], found['broken_lines']), (30, 0), 'findings')
     follower.end()
+
+
+@test('report/follow/pipe')
+def follow_pipe():
+    """What comes through a pipe is told as it comes, and the end of the pipe is the end."""
+    lines = logs.as_json(logs.make(30, kinds=[k for k in logs.KINDS if k[0] == 'unread-reset'])).splitlines(keepends=True)
+    follower = Follower(stdin=subprocess.PIPE)
+    for upto in (10, 25):
+        follower.process.stdin.write(b''.join(lines[0 if upto == 10 else 10:upto]))
+        follower.process.stdin.flush()
+        equal(follower.until(upto)['findings'], upto, 'findings')
+    follower.process.stdin.write(b''.join(lines[25:])[:-1])
+    follower.process.stdin.close()
+    equal(follower.until(30)['findings'], 30, 'findings, and the last line has no newline')
+    equal(follower.process.wait(10), 0, 'status')
 
 
 # On a terminal.
