@@ -112,6 +112,9 @@ void tally_line(void *tally, const char *line, size_t n);
 // malloc; *n how many.
 struct group **tally_sorted(const struct tally *t, size_t *n);
 
+// What summaries say of places that opened connections in CLOSE_WAIT, the most connections first. malloc; *n how many.
+const struct leak **leaks_sorted(const struct tally *t, size_t *n);
+
 // The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory
 // of the system's libraries; else the first.
 struct slice frames_main(struct slice at);

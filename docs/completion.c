@@ -21,8 +21,8 @@ struct option {
 };
 
 static const char *const states[] = {
-#define STATE(number, name) name,
-#include "states.def"
+#define SCANNED(name) name,
+#include "../cli/scanned.def"
 };
 
 static bool begins(const char *s, const char *prefix)

@@ -128,6 +128,23 @@ def counted_more():
     check('resets 3 (of 50 counted)\n' in text, text)
 
 
+@test('report/summary-has-many-places')
+def many_leaks():
+    """Of what is left open at the end, the places with most of it first, and not a screen full."""
+    findings = logs.make(3)
+    leaks = [{'opened': {'call': 'accept4', 'at': [f'/srv/server+0x{i:x}']}, 'now': i % 30, 'most': 30 + i, 'oldest_ms': 71000,
+              'trend': 'growing'} for i in range(1, 61)]
+    data = logs.as_json(findings + [logs.summary(findings, leaks=leaks[i:i + 8]) for i in range(0, 60, 8)])
+    text = preclose('report', '--no-symbols', stdin=data).out
+    shown = [int(n) for n in re.findall(r'^ +(\d+) opened by accept4 at server', text, re.M)]
+    equal(shown, sorted([leak['now'] for leak in leaks], reverse=True)[:8], 'shown')
+    check('and at 52 other places (--all)' in text, text)
+    text = preclose('report', '--no-symbols', '--all', stdin=data).out
+    equal(len(re.findall(r'^ +\d+ opened by', text, re.M)), 60, 'with --all')
+    equal([leak['now'] for leak in report('--no-symbols', stdin=data)['close_wait_at_exit']],
+          sorted([leak['now'] for leak in leaks], reverse=True), 'JSON')
+
+
 @test('report/of-a-later-version')
 def later():
     """Events, fields and severities that this version does not know."""

@@ -49,7 +49,8 @@ def complaints():
     refused('--fail=300', *SHOW, status=125, says=['--fail=300: takes 0 to 255'])
     refused('--re=never', *SHOW, status=125, says=['--re=never can be more than one'])
     refused('--rex=never', *SHOW, status=125, says=['--rex=never does not exist'])
-    refused('scan', '--state=x', status=2, says=['--state=x: takes established, syn-sent', 'all, several'])
+    for state in ('x', 'time-wait', 'established,closed'):  # those that no descriptor can have are not shown
+        refused('scan', f'--state={state}', status=2, says=[f'--state={state}: takes established, syn-sent', 'all, several'])
 
 
 @test('run/flag/quiet')
