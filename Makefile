@@ -105,11 +105,11 @@ install: all
 	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)/examples
 	install -m 755 $(BUILD)/libpreclose.so $(DESTDIR)$(LIBDIR)/libpreclose.so
 	install -m 644 $(BUILD)/libpreclose.7 $(DESTDIR)$(MANDIR)/man7/libpreclose.7
-	install -m 644 $(BUILD)/preclose.conf $(DESTDIR)$(DOCDIR)/examples/preclose.conf
+	install -m 644 $(EXAMPLES) $(DESTDIR)$(DOCDIR)/examples
 
 uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so $(DESTDIR)$(MANDIR)/man7/libpreclose.7 \
-	  $(DESTDIR)$(DOCDIR)/examples/preclose.conf
+	  $(addprefix $(DESTDIR)$(DOCDIR)/examples/,$(notdir $(EXAMPLES)))
 	rmdir $(DESTDIR)$(DOCDIR)/examples $(DESTDIR)$(DOCDIR) 2> /dev/null || :
 
 clean:

@@ -11,7 +11,7 @@
 enum { CHOICES_MAX = 1024, ALL = OPTIONS + SETTINGS + 2 };
 
 // What an option takes, or the operands of a command are.
-enum kind { NOTHING, ANYTHING, WORDS, LIST, FILES, DIRECTORIES, PIDS, PROGRAM };
+enum kind { NOTHING, ANYTHING, WORDS, LIST, FILES, DIRECTORIES, PIDS, PROGRAM, COLUMNS };
 
 struct option {
     char letter[2]; // "": none
@@ -23,6 +23,11 @@ struct option {
 static const char *const states[] = {
 #define SCANNED(name) name,
 #include "../cli/scanned.def"
+};
+
+static const char *const columns[] = {
+#define COLUMN(id, title, width, sorted, meaning) title,
+#include "../cli/columns.def"
 };
 
 static bool begins(const char *s, const char *prefix)
@@ -48,7 +53,8 @@ static void set_kind(struct option *o, const char *argument)
         const char *begins;
         enum kind kind;
     } kinds[] = {{"FILE", FILES},    {"LOG", FILES}, {"a path", FILES},   {"DIR", DIRECTORIES},
-                 {"STATE[", LIST},   {"PID", PIDS},  {"PROGRAM", PROGRAM}};
+                 {"STATE[", LIST},   {"PID", PIDS},  {"PROGRAM", PROGRAM},
+                 {"COLUMN", COLUMNS}};
     char one[WORD_MAX];
     o->kind = *argument ? ANYTHING : NOTHING;
     while (next_alternative(&argument, one)) {
@@ -58,9 +64,14 @@ static void set_kind(struct option *o, const char *argument)
         if (o->kind == ANYTHING) o->kind = WORDS;
         add_choice(o->choices, one);
     }
-    if (o->kind != LIST) return;
-    for (size_t i = 0; i < sizeof states / sizeof *states; i++) add_choice(o->choices, states[i]);
-    add_choice(o->choices, "all");
+    if (o->kind == COLUMNS) {
+        o->kind = WORDS;
+        for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) add_choice(o->choices, columns[i]);
+    }
+    if (o->kind == LIST) {
+        for (size_t i = 0; i < sizeof states / sizeof *states; i++) add_choice(o->choices, states[i]);
+        add_choice(o->choices, "all");
+    }
 }
 
 // "ignore: SIGPIPE is ignored from the start unless ..." → "SIGPIPE is ignored from the start unless ...": the first

@@ -5,6 +5,7 @@ HOSTCC ?= cc
 DOC_TABLES = $(wildcard shim/*.def cli/*.def docs/*.h)
 DOC_CC     = $(HOSTCC) -std=c17 $(WARN) -Ishim
 CLI_DOCS   = $(BUILD)/preclose.1 $(addprefix $(BUILD)/completion/preclose.,bash zsh fish)
+EXAMPLES   = $(BUILD)/preclose.conf docs/preclose.rules.yml docs/rsyslog.conf
 DOCS       = $(BUILD)/libpreclose.7 $(BUILD)/preclose.conf $(CLI_DOCS)
 
 .PHONY: docs

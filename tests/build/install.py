@@ -14,7 +14,7 @@ SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix='preclose-install-'))
 BUILD = SCRATCH / 'build'
 FAILED = 0
 
-LIBRARY = {'lib/libpreclose.so', 'share/man/man7/libpreclose.7', 'share/doc/preclose/examples/preclose.conf'}
+LIBRARY = {'lib/libpreclose.so', 'share/man/man7/libpreclose.7', *(f'share/doc/preclose/examples/{x}' for x in ('preclose.conf', 'preclose.rules.yml', 'rsyslog.conf'))}
 COMMAND = {'bin/preclose', 'share/man/man1/preclose.1', 'share/bash-completion/completions/preclose',
            'share/zsh/site-functions/_preclose', 'share/fish/vendor_completions.d/preclose.fish'}
 LEAK = '''
@@ -74,7 +74,7 @@ def into_a_root():
             wrong.append(f'{name} has the mode {mode:o}')
         if name.endswith(('.conf', '.1', '.7')) and b'/usr/local' in content:
             wrong.append(f'{name} names /usr/local')
-        if name.endswith(('.conf', '.7')) and b'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libpreclose.so' not in content:
+        if name.endswith(('preclose.conf', '.7')) and b'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libpreclose.so' not in content:
             wrong.append(f'{name} does not say where the library is')
     check('installed into a root', wrong)
     check('uninstalled from it', make(*where, 'uninstall') + differences(files(root), set()))

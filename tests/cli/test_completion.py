@@ -110,6 +110,8 @@ EXACTLY = {
     'preclose -o x --level ': {'warning', 'notice', 'info'},
     'preclose --sigpipe=ignore --unread=': {'shutdown', 'reset', 'drain'},
     'preclose scan --state=close-': {'close-wait'},
+    'preclose metrics --format=o': {'openmetrics'},
+    'preclose top -s O': {'OLDEST'},
     'preclose report --html=fin': {'findings.log'},
     'preclose -o find': {'findings.log'},
     'preclose report find': {'findings.log'},
