@@ -1,13 +1,14 @@
-# make            build/libpreclose.so and its manual page, build/libpreclose.7; the command, build/preclose
+# make            build/libpreclose.so, the command build/preclose, their manual pages and completions
 # make demo       what it does, shown on small programs (make demo NAME: one of them)
 # make test       every test; installs what they need first (GROUPS="unit e2e": those groups of tests/run)
 # make bench      what it costs, as ratios: a table, docs/bench.csv and .svg, README (ROWS="tcp udp": those, table only)
-# make install    PREFIX=/usr/local DESTDIR=
+# make install    PREFIX=/usr/local DESTDIR= LIBDIR= MANDIR= DOCDIR= ...; make uninstall with the same
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 MANDIR  ?= $(PREFIX)/share/man
+DOCDIR  ?= $(PREFIX)/share/doc/preclose
 CFLAGS  ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR)
 VERSION := $(shell cat VERSION)
@@ -49,7 +50,7 @@ E2E_BIN   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c tests
 DEPS     ?= scripts/deps
 
 .PHONY: all clean install uninstall test everything units-built
-all: $(BUILD)/libpreclose.so $(BUILD)/libpreclose.7 cli-if-possible
+all: $(BUILD)/libpreclose.so docs cli-if-possible
 
 $(BUILD)/libpreclose.so: $(SHIM_OBJ) shim/libpreclose.map
 	$(CC) $(CFLAGS) $(LDFLAGS) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJ)
@@ -80,16 +81,6 @@ $(BUILD)/tests/%: tests/%.c | deps-test
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< -pthread -ldl
 
-# The manual page is made from the tables of shim/. By the machine that builds, which may be another.
-HOSTCC ?= cc
-$(BUILD)/docs/page: docs/page.c $(wildcard shim/*.def)
-	@mkdir -p $(@D)
-	$(HOSTCC) -std=c17 $(WARN) -Ishim -o $@ $<
-
-$(BUILD)/libpreclose.7: docs/libpreclose.7.in $(BUILD)/docs/page VERSION
-	$(BUILD)/docs/page $(VERSION) < $< > $@.new
-	@mv $@.new $@
-
 units-built: $(UNIT_BIN)
 everything: all $(UNIT_BIN) $(E2E_BIN) demo-programs
 
@@ -97,24 +88,34 @@ test: deps-test everything
 	@tests/run $(BUILD) $(GROUPS)
 
 # One group of the tests.
-TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost fuzz soak
+TEST_GROUPS = unit e2e hostile real lint gcc clang asan tsan valgrind cost package fuzz soak
 .PHONY: sanitize $(TEST_GROUPS)
 $(TEST_GROUPS): deps-test everything
 	@tests/run $(BUILD) $@
 sanitize: deps-test everything
 	@tests/run $(BUILD) asan tsan
 
+# What has the directory of the library in it is made anew when that is another.
+.PHONY: always
+$(BUILD)/libdir: always
+	@mkdir -p $(@D)
+	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' > $@
+
 install: all
-	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(DOCDIR)/examples
 	install -m 755 $(BUILD)/libpreclose.so $(DESTDIR)$(LIBDIR)/libpreclose.so
 	install -m 644 $(BUILD)/libpreclose.7 $(DESTDIR)$(MANDIR)/man7/libpreclose.7
+	install -m 644 $(EXAMPLES) $(DESTDIR)$(DOCDIR)/examples
 
 uninstall:
-	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so $(DESTDIR)$(MANDIR)/man7/libpreclose.7
+	rm -f $(DESTDIR)$(LIBDIR)/libpreclose.so $(DESTDIR)$(MANDIR)/man7/libpreclose.7 \
+	  $(addprefix $(DESTDIR)$(DOCDIR)/examples/,$(notdir $(EXAMPLES)))
+	rmdir $(DESTDIR)$(DOCDIR)/examples $(DESTDIR)$(DOCDIR) 2> /dev/null || :
 
 clean:
 	rm -rf $(BUILD)
 
+include docs/docs.mk
 include cli/cli.mk
 -include demo/demo.mk
 include bench/bench.mk

@@ -23,6 +23,7 @@ $(BUILD)/cli/%.o: cli/%.c Makefile cli/cli.mk VERSION | deps-cli
 	$(CC) $(CLI_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/cli/html.o: cli/page.html
+$(BUILD)/cli/run.o: $(BUILD)/libdir
 
 # Its unit tests are among the others, and made from its rooms.
 CLI_UNIT_BIN = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_cli_*.c))
@@ -32,14 +33,25 @@ $(CLI_UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(CLI_OBJ) $(CLI_ROOMS) |
 	  $(CLI_ROOMS) $(CLI_LIBS) -lcmocka
 everything: cli
 
-BINDIR ?= $(PREFIX)/bin
-.PHONY: install-cli uninstall-cli
-install: install-cli
-install-cli: all
-	install -d $(DESTDIR)$(BINDIR)
-	[ ! -x $(BUILD)/preclose ] || install -m 755 $(BUILD)/preclose $(DESTDIR)$(BINDIR)/preclose
+# Where each shell looks, for itself and for what is in /usr/local.
+BINDIR  ?= $(PREFIX)/bin
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+.PHONY: install-cli-if-built install-cli uninstall-cli
+install: install-cli-if-built
+install-cli-if-built: all
+	@[ ! -x $(BUILD)/preclose ] || $(MAKE) --no-print-directory install-cli
+install-cli:
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man1 $(BASHDIR) $(ZSHDIR) $(FISHDIR))
+	install -m 755 $(BUILD)/preclose $(DESTDIR)$(BINDIR)/preclose
+	install -m 644 $(BUILD)/preclose.1 $(DESTDIR)$(MANDIR)/man1/preclose.1
+	install -m 644 $(BUILD)/completion/preclose.bash $(DESTDIR)$(BASHDIR)/preclose
+	install -m 644 $(BUILD)/completion/preclose.zsh $(DESTDIR)$(ZSHDIR)/_preclose
+	install -m 644 $(BUILD)/completion/preclose.fish $(DESTDIR)$(FISHDIR)/preclose.fish
 uninstall: uninstall-cli
 uninstall-cli:
-	rm -f $(DESTDIR)$(BINDIR)/preclose
+	rm -f $(addprefix $(DESTDIR),$(BINDIR)/preclose $(MANDIR)/man1/preclose.1 $(BASHDIR)/preclose $(ZSHDIR)/_preclose \
+	  $(FISHDIR)/preclose.fish)
 
 -include $(CLI_OBJ:.o=.d)

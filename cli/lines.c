@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +24,8 @@ struct lines {
     bool at_end;   // packed: behind a whole member
     bool skipping; // inside a line that is too long
     bool failed;
+    bool piped; // standard input that is no file: it ends when whoever writes has ended
+    bool over;  // it has ended
     bool renamed; // there is another file under the name: this one is read to its end once more
     z_stream z;
     size_t n;   // bytes in text that are not told yet: the beginning of a line
@@ -60,6 +63,7 @@ static bool open_file(struct lines *l)
     }
     l->device = s.st_dev;
     l->inode = s.st_ino;
+    l->piped = standard && !S_ISREG(s.st_mode);
     return true;
 }
 
@@ -243,10 +247,22 @@ static bool begins_anew(struct lines *l)
     return true;
 }
 
+bool lines_over(const struct lines *l)
+{
+    return l->over || l->failed;
+}
+
+static bool would_wait(const struct lines *l)
+{
+    struct pollfd p = {.fd = l->fd, .events = POLLIN};
+    return l->piped && poll(&p, 1, 0) == 0;
+}
+
 int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_take *take, void *context)
 {
     int more = 1;
     if (l->failed) return -1;
+    if (l->over || (follow && would_wait(l))) return 0;
     take_memory(l);
     if (!l->started) {
         ssize_t n = start(l, count);
@@ -264,7 +280,8 @@ int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_ta
         more = l->packed ? unpack(l, count) : fill(l, count);
     }
     const bool anew = more == 0 && follow && begins_anew(l);
-    tell(l, more <= 0 && (!follow || (anew && !l->renamed) || l->packed), count, take, context);
+    l->over = more == 0 && l->piped;
+    tell(l, more <= 0 && (!follow || (anew && !l->renamed) || l->packed || l->over), count, take, context);
     if (more <= 0) give_memory(l);
     return anew ? 1 : more;
 }

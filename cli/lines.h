@@ -29,7 +29,8 @@ struct lines *lines_open(const char *path);
 // Reads some more (up to a megabyte) and tells its lines. Returns 1 if there may be more, 0 at the end, -1
 // after a complaint (damaged gzip data, an error of the disk): what came before it has been told. If follow,
 // a last line without newline waits for its rest; and 0 may be followed by 1 later, when the file has grown,
-// has been cut to nothing, or has been renamed away and there is a new one under the name.
+// has been cut to nothing, or has been renamed away and there is a new one under the name; and what comes through a
+// pipe is not waited for.
 int lines_read(struct lines *l, bool follow, struct lines_count *count, lines_take *take, void *context);
 
 // From now on the log is the file that is open, even when there is another one under its name.
@@ -37,6 +38,9 @@ void lines_stay(struct lines *l);
 
 // Is it gzip data? Known once something has been read.
 bool lines_packed(const struct lines *l);
+
+// Can nothing come any more, even if it is followed? So it is behind the end of a pipe.
+bool lines_over(const struct lines *l);
 
 // How many bytes the file has, for progress; 0 if that isn't known.
 uint64_t lines_size(const struct lines *l);

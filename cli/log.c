@@ -455,18 +455,6 @@ static enum log_line read_text(struct log_memory *m, struct slice s, struct find
     return f->time_us == LOG_UNKNOWN ? LOG_BROKEN : LOG_FINDING;
 }
 
-// The number before phrase at the end of a sentence ("; 17 more from here held back"): 0 if it isn't there.
-static int64_t number_before(struct slice text, const char *phrase)
-{
-    enum { TAIL = 160 }; // it is among the last things said
-    if (text.n > TAIL) text = (struct slice){text.at + text.n - TAIL, TAIL};
-    const char *found = slice_find(text, phrase);
-    const char *start = found;
-    int64_t number;
-    while (start && start > text.at && start[-1] >= '0' && start[-1] <= '9') start--;
-    return start && slice_number((struct slice){start, (size_t)(found - start)}, &number) ? number : 0;
-}
-
 static void start_anew(struct log_memory *m, struct finding *f)
 {
     m->n = m->frames_n = 0;
@@ -494,7 +482,5 @@ enum log_line log_read(struct log_memory *m, const char *line, size_t n, struct 
             m, (struct slice){found + strlen(mark), s.n - (size_t)(found - s.at) - strlen(mark)}, f);
     else if ((found = slice_find(s, object)))
         result = read_json(m, (struct slice){found, s.n - (size_t)(found - s.at)}, f);
-    if (result == LOG_FINDING && f->held == LOG_UNKNOWN)
-        f->held = number_before(f->text, " more from here held back");
     return result;
 }

@@ -32,12 +32,8 @@ static const struct {
     const char *variable, *values, *fallback, *meaning;
 } settings[] = {
 #define SETTING(name, how, field, values, fallback, meaning) {"PRECLOSE_" #name, values, fallback, meaning},
-#define LATER(name, values, fallback, meaning) {"PRECLOSE_" #name, values, fallback, meaning},
-#define LATER_VALUE(name, glob)
 #include "../shim/settings.def"
 #undef SETTING
-#undef LATER
-#undef LATER_VALUE
 };
 
 enum {
@@ -109,14 +105,22 @@ static void put_option(int letter, const char *name, const char *argument, const
     put_wrapped(meaning, INDENT, INDENT);
 }
 
+// Are the values words to type, and nothing else?
+static bool is_choice(const char *values)
+{
+    return values[strspn(values, "abcdefghijklmnopqrstuvwxyz0123456789-|")] == '\0';
+}
+
 static void put_settings(void)
 {
     printf("\nSettings of the library (each also a variable, PRECLOSE_CLOSE_WAIT for --close-wait):\n");
     for (int i = 0; i < SETTINGS; i++) {
+        const bool choice = is_choice(settings[i].values);
         char meaning[1024];
-        snprintf(meaning, sizeof meaning, "%s (%s; default %s)", settings[i].meaning, settings[i].values,
-                 settings[i].fallback);
-        put_option(0, setting_option((enum flag)(FLAG_SETTING + i)), "...", meaning);
+        snprintf(meaning, sizeof meaning, "%s (%s%sdefault %s)", settings[i].meaning,
+                 choice ? "" : settings[i].values, choice ? "" : "; ", settings[i].fallback);
+        put_option(0, setting_option((enum flag)(FLAG_SETTING + i)), choice ? settings[i].values : "VALUE",
+                   meaning);
     }
 }
 
@@ -184,7 +188,17 @@ static int flag_of(enum command command, int found)
     return -1;
 }
 
-static void complain_of(enum command command, int found, const char *word)
+// How many options begin like a word that is none, "--re=x".
+static int alike(const struct table *t, const char *word)
+{
+    int n = 0;
+    const size_t length = strncmp(word, "--", 2) == 0 ? strcspn(word + 2, "=") : 0;
+    for (const struct option *o = t->names; o->name; o++)
+        n += length && strncmp(o->name, word + 2, length) == 0;
+    return n;
+}
+
+static void complain_of(const struct table *t, enum command command, int found, const char *word)
 {
     const char *name = commands[command].name, *space = *name ? " " : "", *wrong = "does not exist";
     char letter[] = {'-', (char)optopt, '\0'};
@@ -194,6 +208,8 @@ static void complain_of(enum command command, int found, const char *word)
         wrong = "needs an argument";
     else if (optopt >= FIRST)
         wrong = "takes no argument";
+    else if (word != letter && alike(t, word) > 1)
+        wrong = "can be more than one";
     complain("option %s %s; see: preclose %s%s--help", word, wrong, name, space);
 }
 
@@ -207,7 +223,7 @@ int options_read(enum command command, int argc, char **argv, option_take *take,
         const int found = getopt_long(argc, argv, t.letters, t.names, NULL);
         if (found == -1) return optind;
         if (found == '?' || found == ':') {
-            complain_of(command, found, argv[optind - 1]);
+            complain_of(&t, command, found, argv[optind - 1]);
             return -1;
         }
         const int flag = flag_of(command, found);

@@ -87,11 +87,11 @@ static void show_progress(struct report *r)
 // Reads a log as far as it goes. Returns whether anything came.
 static bool read_log(struct report *r, struct lines *log)
 {
-    const uint64_t before = r->count.raw;
+    const uint64_t before = r->count.raw, lines = r->count.lines; // a last line may be told without new bytes
     int more;
     while ((more = lines_read(log, r->follow, &r->count, tally_line, r->tally)) > 0) show_progress(r);
     if (more < 0) r->failed = true;
-    return r->count.raw > before;
+    return r->count.raw > before || r->count.lines > lines;
 }
 
 static void open_logs(struct report *r, char **paths, int n)
@@ -164,15 +164,24 @@ static void nap(void)
     nanosleep(&time, NULL);
 }
 
-// The report anew whenever a log has grown, until someone ends it.
+static bool is_over(const struct report *r)
+{
+    int n = 0;
+    while (n < r->n && lines_over(r->logs[n])) n++;
+    return n == r->n;
+}
+
+// The report anew whenever a log has grown, until someone ends it, or nothing can come any more.
 static bool follow(struct report *r)
 {
     const bool terminal = isatty(STDOUT_FILENO) && !r->json;
     for (;;) {
         if (terminal) fputs("\033[H\033[2J", stdout);
         if (!write_report(r)) return false;
-        for (bool grown = false; !grown; nap())
+        for (bool grown = false; !grown; nap()) {
             for (int i = 0; i < r->n; i++) grown |= read_log(r, r->logs[i]);
+            if (!grown && is_over(r)) return !r->failed;
+        }
         clear_progress(r);
         if (!terminal && !r->json) putchar('\n');
     }

@@ -141,8 +141,11 @@ static void out_group(const struct view *v, struct json_out *o, const struct gro
 
 static void out_leaks(const struct view *v, struct json_out *o)
 {
+    size_t n;
+    const struct leak **leaks = leaks_sorted(v->tally, &n);
     out_open(o, "close_wait_at_exit", '[');
-    for (const struct leak *l = v->tally->leaks; l; l = l->hh.next) {
+    for (size_t i = 0; i < n; i++) {
+        const struct leak *l = leaks[i];
         out_open(o, NULL, '{');
         out_place(v, o, "opened", slice_of(l->call), slice_of(l->at));
         out_number(o, "now", l->now);
@@ -153,6 +156,7 @@ static void out_leaks(const struct view *v, struct json_out *o)
         out_close(o, '}');
     }
     out_close(o, ']');
+    free(leaks);
 }
 
 static void out_recent(const struct view *v, struct json_out *o)

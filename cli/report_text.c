@@ -6,7 +6,7 @@
 #include "say.h"
 #include "view.h"
 
-enum { PLACES_SHOWN = 5, NAMES_SHOWN = 6, FRAMES_SHOWN = 8, INDENT = 8 };
+enum { PLACES_SHOWN = 5, LEAKS_SHOWN = 8, NAMES_SHOWN = 6, FRAMES_SHOWN = 8, INDENT = 8 };
 
 #define INLINED "           inlined in " // below "at "
 
@@ -205,7 +205,8 @@ static void put_group(const struct view *v, FILE *out, const struct group *g)
     part_begin(&p);
     FILE *head = part_next(&p);
     put_safe(head, slice_of(g->event));
-    if (*g->call || *g->at) fprintf(head, " %s by ", place_name(g->place));
+    // What was used too late is said by the event.
+    if (*g->call || *g->at) fprintf(head, g->place == PLACE_USED ? " by " : " %s by ", place_name(g->place));
     if (*g->call || *g->at) view_put_place(v, head, g->call, g->at);
     part_end(&p, out, INDENT, column, v->width);
     put_frames(v, out, g);
@@ -220,23 +221,34 @@ static void put_group(const struct view *v, FILE *out, const struct group *g)
     putc('\n', out);
 }
 
-static void put_leaks(const struct view *v, FILE *out)
+static void put_leak(const struct view *v, FILE *out, const struct leak *l)
 {
     char text[NUMBER_MAX];
-    if (!v->tally->leaks) return;
-    fprintf(out, "  In CLOSE_WAIT when the programs ended:\n");
-    for (const struct leak *l = v->tally->leaks; l; l = l->hh.next) {
-        struct part p;
-        part_begin(&p);
-        FILE *line = part_next(&p);
-        fprintf(line, "%s opened by ", text_count(text, (uint64_t)l->now));
-        view_put_place(v, line, l->call, l->at);
-        fprintf(part_next(&p), "%s at most in one process", text_count(text, (uint64_t)l->most));
-        if (l->oldest_ms > 0) fprintf(part_next(&p), "the oldest for %s", text_ms(text, l->oldest_ms));
-        if (l->growing) fputs("growing", part_next(&p));
-        part_end(&p, out, INDENT, 0, v->width);
+    struct part p;
+    part_begin(&p);
+    FILE *line = part_next(&p);
+    fprintf(line, "%s opened by ", text_count(text, (uint64_t)l->now));
+    view_put_place(v, line, l->call, l->at);
+    fprintf(part_next(&p), "%s at most in one process", text_count(text, (uint64_t)l->most));
+    if (l->oldest_ms > 0) fprintf(part_next(&p), "the oldest for %s", text_ms(text, l->oldest_ms));
+    if (l->growing) fputs("growing", part_next(&p));
+    part_end(&p, out, INDENT, 0, v->width);
+}
+
+static void put_leaks(const struct view *v, FILE *out)
+{
+    size_t n;
+    const struct leak **leaks = leaks_sorted(v->tally, &n);
+    const size_t shown = v->all || n <= LEAKS_SHOWN ? n : LEAKS_SHOWN;
+    if (n) fprintf(out, "  In CLOSE_WAIT when the programs ended:\n");
+    for (size_t i = 0; i < shown; i++) put_leak(v, out, leaks[i]);
+    if (shown < n) {
+        fprintf(out, "%*sand at ", INDENT, "");
+        put_number_of(out, n - shown, "other place");
+        fputs(" (--all)\n", out);
     }
-    putc('\n', out);
+    if (n) putc('\n', out);
+    free(leaks);
 }
 
 // The groups of one event, which stand side by side from the i-th on: the first of them, and how many there

@@ -41,12 +41,12 @@ static void complain_of_setting(void *context, const char *line)
     c->wrong = true;
 }
 
-// Puts a setting into the environment if it is one that the library takes.
-static bool set(enum flag flag, const char *value)
+// Puts a setting into the environment if it is one that the library takes. option: what it was given by.
+static bool set_by(const char *option, enum flag flag, const char *value)
 {
     char *assignment;
     struct settings unused;
-    struct check check = {.option = setting_option(flag)};
+    struct check check = {.option = option};
     if (asprintf(&assignment, "%s=%s", setting_variable(flag), value) < 0) return false;
     char *environment[] = {assignment, NULL};
     settings_read(&unused, environment, (int)getpid(), complain_of_setting, &check);
@@ -55,6 +55,11 @@ static bool set(enum flag flag, const char *value)
     if (setenv(setting_variable(flag), value, 1) == 0) return true;
     complain("cannot set %s: %s", setting_variable(flag), strerror(errno));
     return false;
+}
+
+static bool set(enum flag flag, const char *value)
+{
+    return set_by(setting_option(flag), flag, value);
 }
 
 static enum flag flag_named(const char *option)
@@ -100,7 +105,7 @@ static bool take(void *context, enum flag flag, const char *argument)
     case FLAG_RUN_SHORT_FORMAT:
         return set(flag_named("format"), argument);
     case FLAG_RUN_FAIL:
-        return set(flag_named("exit-code"), argument);
+        return set_by("fail", flag_named("exit-code"), argument);
     case FLAG_RUN_QUIET:
         r->quiet = true;
         return set(flag_named("level"), "warning") && set(flag_named("report"), "never");

@@ -12,22 +12,33 @@
 #include "say.h"
 #include "text.h"
 
-enum { PLUGIN_UNKNOWN = 3, ALL_STATES = 0xffff };
+enum { PLUGIN_UNKNOWN = 3 };
+
+static uint32_t all_states(void)
+{
+    return 0
+#define SCANNED(name) | diag_state_bit(name)
+#include "scanned.def"
+#undef SCANNED
+        ;
+}
 
 static bool take_states(struct scan *s, const char *argument)
 {
+    static const char known[] =
+#define SCANNED(name) name ", "
+#include "scanned.def"
+#undef SCANNED
+        "or all";
     struct slice rest = slice_of(argument);
     s->states = 0;
     while (rest.n) {
         const struct slice one = slice_cut(&rest, ',');
         char name[24];
         snprintf(name, sizeof name, "%.*s", (int)(one.n < sizeof name ? one.n : sizeof name - 1), one.at);
-        const uint32_t bit = strcmp(name, "all") == 0 ? ALL_STATES : diag_state_bit(name);
+        const uint32_t bit = strcmp(name, "all") == 0 ? all_states() : diag_state_bit(name) & all_states();
         if (!bit) {
-            complain("--state=%s: takes established, syn-sent, fin-wait-1, fin-wait-2, close-wait, last-ack, "
-                     "closing, "
-                     "listen or all, several with ','",
-                     argument);
+            complain("--state=%s: takes %s, several with ','", argument, known);
             return false;
         }
         s->states |= bit;

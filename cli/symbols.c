@@ -258,7 +258,7 @@ void symbols_doubts(const struct symbols *s, int64_t last_us,
             tell(context, m->path, "was changed after the log was written: lines may be off");
         else if (!m->has_lines)
             tell(context, m->path,
-                 "has no debug information for these places (build it with -g, install its -dbgsym or "
-                 "-debuginfo package, or set DEBUGINFOD_URLS)");
+                 "has no debug information for these places (build it with -g, install its -dbgsym, -dbg "
+                 "or -debuginfo package, or set DEBUGINFOD_URLS)");
     }
 }

@@ -447,6 +447,24 @@ static int compare(const void *a, const void *b)
     return order ? order : strcmp(g->call, h->call);
 }
 
+static int by_leaks(const void *a, const void *b)
+{
+    const struct leak *k = *(const struct leak *const *)a, *l = *(const struct leak *const *)b;
+    if (k->now != l->now) return k->now > l->now ? -1 : 1;
+    if (k->most != l->most) return k->most > l->most ? -1 : 1;
+    const int order = strcmp(k->at, l->at);
+    return order ? order : strcmp(k->call, l->call);
+}
+
+const struct leak **leaks_sorted(const struct tally *t, size_t *n)
+{
+    const struct leak **sorted = need(calloc(HASH_COUNT(t->leaks) + 1, sizeof(struct leak *)));
+    *n = 0;
+    for (const struct leak *l = t->leaks; l; l = l->hh.next) sorted[(*n)++] = l;
+    if (*n) qsort(sorted, *n, sizeof(struct leak *), by_leaks);
+    return sorted;
+}
+
 struct group **tally_sorted(const struct tally *t, size_t *n)
 {
     struct group **sorted = need(calloc(HASH_COUNT(t->groups) + CLASS_COUNT, sizeof(struct group *)));

@@ -90,7 +90,6 @@ struct tally {
     struct leak *leaks;                  // hash by key
     uint64_t findings, warnings;         // lines that are one
     uint64_t broken, other, empty;       // lines that are not
-    uint64_t lost;                       // lines that programs could not write, as they said later
     int64_t first_us, last_us;           // LOG_UNKNOWN: no finding
     uint64_t processes;                  // different process ids, of which PROCESSES_MAX are known
     int64_t *pids;
@@ -112,6 +111,9 @@ void tally_line(void *tally, const char *line, size_t n);
 // The groups in the order in which a person wants them: by class, then as in classes.def, then by how many.
 // malloc; *n how many.
 struct group **tally_sorted(const struct tally *t, size_t *n);
+
+// What summaries say of places that opened connections in CLOSE_WAIT, the most connections first. malloc; *n how many.
+const struct leak **leaks_sorted(const struct tally *t, size_t *n);
 
 // The frame of a stack (frames with a newline between) that tells most: the first that is not in a directory
 // of the system's libraries; else the first.

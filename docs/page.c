@@ -1,90 +1,23 @@
-// Makes the manual page: page VERSION < libpreclose.7.in. A line of the input that is @NAME@ stands for a table,
-// @VERSION@ within a line for the version; the tables are those of shim/*.def.
+// Makes a manual page: page VERSION LIBDIR < libpreclose.7.in. A line of the input that is @NAME@ stands for a table;
+// within a line, @VERSION@ for the version and @LIBDIR@ for where the library is. The tables are those of shim/ and cli/.
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-static size_t column; // of the line of roff that is being written
-
-static void put(const char *s)
-{
-    fputs(s, stdout);
-    column = strchr(s, '\n') ? 0 : column + strlen(s);
-}
-
-// Text as roff takes it: a hyphen that may be copied stays one, no line is a request, and none is long.
-static void text(const char *s)
-{
-    for (; *s; s++) {
-        const char one[] = {*s, '\0'};
-        if (*s == ' ' && column + strcspn(s + 1, " ") > 65) {
-            put("\n");
-            continue;
-        }
-        if (column == 0 && (*s == '.' || *s == '\'')) put("\\&");
-        put(*s == '-' ? "\\-" : *s == '\\' ? "\\e" : one);
-    }
-}
-
-static void bold(const char *s)
-{
-    put("\\fB");
-    text(s);
-    put("\\fP");
-}
-
-// "act on every close" → "Act on every close."
-static void sentence(const char *s)
-{
-    char first[] = {(char)toupper((unsigned char)*s), '\0'};
-    text(first);
-    text(s + 1);
-    text(".\n");
-}
-
-static void head(const char *name, const char *more)
-{
-    puts(".TP");
-    bold(name);
-    if (*more) printf(" (%s)", more);
-    text("\n");
-}
-
-// Is it a value as it is typed, and not a description of one?
-static bool is_literal(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!islower((unsigned char)s[i]) && !isdigit((unsigned char)s[i]) && s[i] != '-') return false;
-    return true;
-}
-
-// "always|blocked|never" → "Takes always, blocked or never"
-static void values(const char *s)
-{
-    char one[200];
-    text("Takes ");
-    for (size_t n; *s; s += n) {
-        n = strcspn(s, "|");
-        snprintf(one, sizeof one, "%.*s", (int)n, s);
-        if (is_literal(s, n)) bold(one);
-        else text(one);
-        if (!s[n]) break;
-        n++;
-        text(strchr(s + n, '|') ? ", " : " or ");
-    }
-}
+#include "command.h"
+#include "roff.h"
 
 static void setting(const char *name, const char *takes, const char *fallback, const char *meaning)
 {
     char variable[64];
     snprintf(variable, sizeof variable, "PRECLOSE_%s", name);
-    head(variable, "");
-    sentence(meaning);
-    values(takes);
-    text("; the default is ");
-    bold(fallback);
-    text(".\n");
+    roff_head(variable, "");
+    roff_sentence(meaning);
+    roff_values(takes);
+    roff_text("; the default is ");
+    roff_bold(fallback);
+    roff_text(".\n");
 }
 
 static void settings(void)
@@ -96,11 +29,10 @@ static void settings(void)
 static void event(const char *name, const char *severity, const char *when)
 {
     char level[16];
-    size_t n = 0;
-    for (; severity[n] && n < sizeof level - 1; n++) level[n] = (char)tolower((unsigned char)severity[n]);
-    level[n] = '\0';
-    head(name, level);
-    sentence(when);
+    snprintf(level, sizeof level, "%s", severity);
+    for (char *c = level; *c; c++) *c = (char)tolower((unsigned char)*c);
+    roff_head(name, level);
+    roff_sentence(when);
 }
 
 static void findings(void)
@@ -112,8 +44,8 @@ static void findings(void)
 static void reason(const char *name, const char *why)
 {
     if (!*name) return; // none: the action says all
-    head(name, "");
-    sentence(why);
+    roff_head(name, "");
+    roff_sentence(why);
 }
 
 static void reasons(void)
@@ -133,8 +65,8 @@ static void field(const char *name, enum shape shape, const char *meaning)
         [STRING] = "string",   [NUMBER] = "number",     [PLACE] = "object", [PLACES] = "array of strings",
         [THREADS] = "array of objects", [COUNTS] = "object", [LEAKS] = "array of objects",
     };
-    head(name, shapes[shape]);
-    sentence(meaning);
+    roff_head(name, shapes[shape]);
+    roff_sentence(meaning);
 }
 
 static void fields(void)
@@ -193,8 +125,8 @@ static void leak_fields(void)
 static void list(const char *const *names, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        bold(names[i]);
-        text(i + 2 < n ? ", " : i + 1 < n ? " or " : ".\n");
+        roff_bold(names[i]);
+        roff_text(i + 2 < n ? ", " : i + 1 < n ? " or " : ".\n");
     }
 }
 
@@ -223,6 +155,8 @@ static const struct {
     {"@SETTINGS@\n", settings}, {"@FINDINGS@\n", findings},         {"@REASONS@\n", reasons},
     {"@FIELDS@\n", fields},     {"@THREAD-FIELDS@\n", thread_fields}, {"@PLACE-FIELDS@\n", place_fields},
     {"@LEAK-FIELDS@\n", leak_fields}, {"@KINDS@\n", kinds}, {"@STATES@\n", states},
+    {"@SYNOPSIS@\n", command_synopsis}, {"@RUN@\n", command_running}, {"@FLAGS@\n", command_flags},
+    {"@COMMANDS@\n", command_others},
 };
 
 static bool print_table(const char *line)
@@ -232,17 +166,26 @@ static bool print_table(const char *line)
     return false;
 }
 
+// A line with its @NAME@s replaced. Returns false, with a complaint, if one is not known.
+static bool print_line(const char *line, const char *version, const char *libdir)
+{
+    for (const char *at; (at = strchr(line, '@'));) {
+        printf("%.*s", (int)(at - line), line);
+        const size_t n = strcspn(at + 1, "@");
+        if (strncmp(at, "@VERSION@", n + 2) == 0) fputs(version, stdout);
+        else if (strncmp(at, "@LIBDIR@", n + 2) == 0) fputs(libdir, stdout);
+        else return fprintf(stderr, "page: what is %s", at), false;
+        line = at + n + 2;
+    }
+    fputs(line, stdout);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    static const char version[] = "@VERSION@";
     char line[1000];
-    if (argc != 2) return fputs("usage: page VERSION < libpreclose.7.in\n", stderr), 2;
-    while (fgets(line, sizeof line, stdin)) {
-        if (print_table(line)) continue;
-        char *at = strstr(line, version);
-        if (at) printf("%.*s%s%s", (int)(at - line), line, argv[1], at + strlen(version));
-        else if (*line == '@') return fprintf(stderr, "page: no table %s", line), 1;
-        else fputs(line, stdout);
-    }
+    if (argc != 3) return fputs("usage: page VERSION LIBDIR < libpreclose.7.in\n", stderr), 2;
+    while (fgets(line, sizeof line, stdin))
+        if (!print_table(line) && !print_line(line, argv[1], argv[2])) return 1;
     return ferror(stdin) || fflush(stdout) != 0;
 }

@@ -398,10 +398,16 @@ static void fields(struct out *o, const struct finding *f, const struct line_con
     if (f->acted) field_name(o, "action", action_name(f->action));
     if (f->acted) field_name(o, "reason", reason_name(f->reason));
     field_threads(o, f->blocked);
-    field_place(o, "opened", &f->opened, 2);
-    field_place(o, "closed", &f->closed, 1);
-    if (f->event == EVENT_SUMMARY) field_counts(o, c->counts);
-    if (f->event == EVENT_SUMMARY) field_leaks(o, c->leak, c->leaks);
+    const unsigned used = f->used.pc ? 1 : 0;
+    field_place(o, "opened", &f->opened, 2 + used);
+    field_place(o, "closed", &f->closed, 1 + used);
+    field_place(o, "used", &f->used, 1);
+    if (f->event == EVENT_SUMMARY) {
+        field_counts(o, c->counts);
+        field_leaks(o, c->leak, c->leaks);
+    } else if (c->held_back) {
+        field_number(o, "held_back", (int64_t)c->held_back);
+    }
 }
 
 // The sentence, cut with "..." if it is longer than limit allows.

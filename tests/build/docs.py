@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What README and the manual page say against the tables of shim/*.def: docs.py PAGE. A line per check, wrong lines below."""
+"""What README and the manual pages say against the tables of shim/ and cli/: docs.py BUILD. A line per check, wrong lines
+below."""
 
 import pathlib
 import re
@@ -13,9 +14,9 @@ sys.dont_write_bytecode = True
 import page as costs
 
 
-def rows(table):
+def rows(table, where='shim'):
     """The rows of a .def table: (macro, [arguments]), strings without quotes and joined, as the compiler joins them."""
-    text = re.sub(r'^//.*', '', (TOP / 'shim' / f'{table}.def').read_text(), flags=re.M)
+    text = re.sub(r'^//.*', '', (TOP / where / f'{table}.def').read_text(), flags=re.M)
     for macro, arguments in re.findall(r'^(\w+)\(((?:"(?:[^"\\]|\\.)*"|[^")])*)\)', text, re.M):
         words = re.findall(r'((?:"(?:[^"\\]|\\.)*"\s*)+|[^",]+)(?:,|$)', arguments)
         yield macro, [''.join(re.findall(r'"((?:[^"\\]|\\.)*)"', word)) if '"' in word else word.strip() for word in words]
@@ -29,6 +30,9 @@ ACTIONS = {row[1] for macro, row in rows('actions') if macro == 'ACTION'}
 REASONS = {row[1] for macro, row in rows('actions') if macro == 'REASON'} - {''}
 KINDS = {row[1] for _, row in rows('kinds')}
 STATES = {row[1] for _, row in rows('states')}
+
+COMMANDS = {row[0]: row[1] for _, row in rows('commands', 'cli')}
+OPTIONS = [row for macro, row in rows('options', 'cli') if macro == 'OPTION']
 
 FAILED = 0
 
@@ -126,14 +130,42 @@ def manual(path):
     said = {plain(x) for x in re.findall(r'^(?:\.BR? |.*\\fB)([a-z]+(?:\\-[a-z0-9]+)+)', page, re.M)}
     known = set(EVENTS) | REASONS | KINDS | STATES
     check('the page names no event, reason, kind or state that is not there', [f'there is no: {x}' for x in sorted(said - known)])
+
+
+def command_page(path):
+    """Each part of it has the options of its command, as they are typed."""
+    page = pathlib.Path(path).read_text()
+    parts = {'RUN': ('.SH RUNNING', '.SH OTHER')} | {
+        id: (f'.SS preclose {name}', '.S') for id, name in COMMANDS.items() if name}
+    for id, (start, end) in parts.items():
+        said = {x for head in entries(page, start, end) for x in re.findall(r'(?:^|(?<=[ ,]))--?[A-Za-z][a-z-]*', head)}
+        true = {x for row in OPTIONS if row[0] == id
+                for x in (f'-{row[2][1]}' if row[2] != '0' else '', f'--{row[3]}' if row[3] else '') if x}
+        if id == 'RUN':
+            true |= {'--' + x.lower().replace('_', '-') for x in SETTINGS}
+        check(f"the command's page has the options of {COMMANDS[id] or 'run'}", differences(said, true))
+    synopsis = plain(page[page.index('.SH SYNOPSIS'):page.index('.SH DESCRIPTION')])
+    check("the command's page has every command", [f'not in the synopsis: {x}' for x in COMMANDS.values() if f'preclose {x}'.strip() not in synopsis])
+    text = plain(page)
+    known = set(EVENTS) | {'--help', '--version'}
+    options = {'--' + x.lower().replace('_', '-') for x in SETTINGS} | {f'--{row[3]}' for row in OPTIONS}
+    check("the command's page names no option that is not there",
+          [f'there is no: {x}' for x in sorted(set(re.findall(r'(?<![\w-])--[a-z][a-z-]*', text)) - options - known)])
+
+
+def clean(path):
+    name = pathlib.Path(path).name
     for tool, command in (('groff', ['groff', '-ww', '-man', '-Tutf8', '-z', path]), ('mandoc', ['mandoc', '-Tlint', path])):
         if not shutil.which(tool):
-            print(f'skip the page is clean to {tool} (no {tool} here)')
+            print(f'skip {name} is clean to {tool} (no {tool} here)')
             continue
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        check(f'the page is clean to {tool}', (done.stdout + done.stderr).splitlines())
+        check(f'{name} is clean to {tool}', (done.stdout + done.stderr).splitlines())
 
 
 readme()
-manual(sys.argv[1])
+manual(f'{sys.argv[1]}/libpreclose.7')
+command_page(f'{sys.argv[1]}/preclose.1')
+clean(f'{sys.argv[1]}/libpreclose.7')
+clean(f'{sys.argv[1]}/preclose.1')
 sys.exit(FAILED > 0)

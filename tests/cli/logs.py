@@ -10,10 +10,10 @@ START = datetime.datetime(2026, 11, 20, 8, 0, 0, tzinfo=datetime.timezone.utc)
 # event, severity, the places it tells, how many numbers
 KINDS = [('close-wait', 'warning', ('opened',), 40), ('unread-reset', 'warning', ('opened', 'closed'), 20),
          ('blocked-threads', 'warning', ('opened', 'closed'), 8), ('left-blocked', 'warning', ('opened', 'closed'), 2),
-         ('backlog-reset', 'warning', ('opened', 'closed'), 3), ('double-close', 'warning', ('opened', 'closed'), 4),
-         ('use-after-close', 'warning', ('opened', 'closed'), 4), ('linger-reset', 'notice', ('opened', 'closed'), 6),
+         ('backlog-reset', 'warning', ('opened', 'closed'), 3), ('double-close', 'warning', ('opened', 'closed', 'used'), 4),
+         ('use-after-close', 'warning', ('opened', 'closed', 'used'), 4), ('linger-reset', 'notice', ('opened', 'closed'), 6),
          ('open-at-exit', 'notice', ('opened',), 5), ('slow-close', 'warning', ('opened', 'closed'), 3),
-         ('address-in-use', 'notice', (), 1), ('close', 'info', ('opened', 'closed'), 30)]
+         ('address-in-use', 'notice', ('used',), 1), ('close', 'info', ('opened', 'closed'), 30)]
 
 
 def finding(rng, at, modules, programs=('server', 'worker'), places=6, kinds=KINDS, frames=1):
@@ -35,9 +35,9 @@ def finding(rng, at, modules, programs=('server', 'worker'), places=6, kinds=KIN
     if event.endswith('blocked') or event.startswith('blocked'):
         made['threads'] = [{'tid': 4100 + i, 'name': f'worker-{i}', 'call': 'recvfrom'} for i in range(rng.randrange(1, 4))]
     for tell in tells:
-        made[tell] = {'call': 'accept4' if tell == 'opened' else 'close', 'tid': 4100, 'thread': 'worker-0',
+        made[tell] = {'call': {'opened': 'accept4', 'closed': 'close', 'used': 'shutdown'}[tell], 'tid': 4100, 'thread': 'worker-0',
                       'at': [place(rng, modules, places) for _ in range(frames)]}
-    where = made.get('closed', made.get('opened', {})).get('at', ['nowhere'])[0]
+    where = made[tells[-1]]['at'][0]
     made['text'] = f'fd {made.get("fd", -1)} tcp ... {event} at {os.path.basename(where)} (thread 4100 worker-0); mend it'
     return made
 

@@ -12,6 +12,7 @@ BUILD = os.path.join(HERE, '..', '..', 'build')
 
 import lib                # noqa: E402
 import test_run           # noqa: E402,F401
+import test_completion    # noqa: E402,F401
 import test_free          # noqa: E402,F401
 import test_html          # noqa: E402,F401
 import test_metrics       # noqa: E402,F401

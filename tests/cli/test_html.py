@@ -43,8 +43,8 @@ def same_numbers():
         for name, count in re.findall(r'(hangs|leaks|resets|misuse|other) ([\d,]*\d)', text.splitlines()[1]):
             equal(page.run(f'return document.querySelector("#tile-{name} b").textContent'), count, f'tile {name}')
         in_text = [(number(n), event, place) for n, event, place in
-                   re.findall(r'^ *([\d,]+) ([\w-]+)(?: (?:opened|closed|used) by (.*))?$', text, re.MULTILINE) if '-' in event]
-        in_page = [(number(r['count']), r['event'], r['where'].partition(' by ')[2]) for r in rows(page)]
+                   re.findall(r'^ *([\d,]+) ([\w-]+)(?: (?:opened |closed |)by (.*))?$', text, re.MULTILINE) if '-' in event]
+        in_page = [(number(r['count']), r['event'], r['where'].partition('by ')[2]) for r in rows(page)]
         equal(len(in_page), len(in_text), 'places')
         for ours, theirs in zip(in_page, in_text):
             equal(ours, theirs, 'a place')

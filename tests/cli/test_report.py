@@ -34,7 +34,7 @@ def report(*arguments, **options):
 CLASS = {'left-blocked': 'hangs', 'blocked-threads': 'hangs', 'retry-loop': 'hangs', 'slow-close': 'hangs', 'close-wait': 'leaks',
          'open-at-exit': 'leaks', 'unread-reset': 'resets', 'backlog-reset': 'resets', 'linger-reset': 'resets',
          'double-close': 'misuse', 'use-after-close': 'misuse'}
-KEY = {'close-wait': 'opened', 'open-at-exit': 'opened'}
+KEY = {'close-wait': 'opened', 'open-at-exit': 'opened', 'double-close': 'used', 'use-after-close': 'used', 'address-in-use': 'used'}
 
 
 def expected(findings):
@@ -110,7 +110,8 @@ def strange_names(form):
 @test('report/held-back')
 def held_back():
     findings = logs.make(3, kinds=[k for k in logs.KINDS if k[0] == 'unread-reset'], places=1)
-    findings[2]['text'] += '; 400 more from here held back since the last line; 2 earlier lines could not be written'
+    findings[2]['held_back'] = 400
+    findings[1]['text'] += '; 7 more from here held back since the last line'  # the sentence is for people
     one = report(write('log', logs.as_json(findings)), '--no-symbols')
     equal(sum(g['count'] for g in one['groups']), 403, 'count')
     check('403 unread-reset' in preclose('report', '--no-symbols', path('log')).out, 'text')
@@ -125,6 +126,23 @@ def counted_more():
     text = preclose('report', '--no-symbols', stdin=logs.as_json(findings + [total])).out
     check('47 more unread-reset were counted and not written' in text, text)
     check('resets 3 (of 50 counted)\n' in text, text)
+
+
+@test('report/summary-has-many-places')
+def many_leaks():
+    """Of what is left open at the end, the places with most of it first, and not a screen full."""
+    findings = logs.make(3)
+    leaks = [{'opened': {'call': 'accept4', 'at': [f'/srv/server+0x{i:x}']}, 'now': i % 30, 'most': 30 + i, 'oldest_ms': 71000,
+              'trend': 'growing'} for i in range(1, 61)]
+    data = logs.as_json(findings + [logs.summary(findings, leaks=leaks[i:i + 8]) for i in range(0, 60, 8)])
+    text = preclose('report', '--no-symbols', stdin=data).out
+    shown = [int(n) for n in re.findall(r'^ +(\d+) opened by accept4 at server', text, re.M)]
+    equal(shown, sorted([leak['now'] for leak in leaks], reverse=True)[:8], 'shown')
+    check('and at 52 other places (--all)' in text, text)
+    text = preclose('report', '--no-symbols', '--all', stdin=data).out
+    equal(len(re.findall(r'^ +\d+ opened by', text, re.M)), 60, 'with --all')
+    equal([leak['now'] for leak in report('--no-symbols', stdin=data)['close_wait_at_exit']],
+          sorted([leak['now'] for leak in leaks], reverse=True), 'JSON')
 
 
 @test('report/of-a-later-version')
@@ -223,6 +241,45 @@ def names(how):
     check(f'closed by close in answer (' in text and f'leaky.c:{line_of("LINE-OF-CLOSE")})' in text, text)
     check(f'by close at answer (' in ' '.join(text.split()), f'the sentence still has the offset: {text}')
     equal('changed after' in text, how == 'changed', 'a doubt')
+
+
+TOO_LATE = r'''
+#include <sys/socket.h>
+#include <unistd.h>
+static void __attribute__((noinline)) end_it(int fd)
+{
+    close(fd);
+    __asm__ volatile("" ::: "memory");
+}
+static void __attribute__((noinline)) end_it_again(int fd)
+{
+    close(fd); // LINE-OF-SECOND-CLOSE
+    __asm__ volatile("" ::: "memory");
+}
+int main(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    end_it(fd);
+    end_it_again(fd);
+    shutdown(fd, SHUT_RDWR); // LINE-OF-USE
+    return 0;
+}
+'''
+
+
+@test('report/names-the-call-that-came-too-late')
+def too_late():
+    """Misuse belongs to where the closed descriptor was used; where it was closed is told with it."""
+    preclose('-o', path('log'), '-f', 'json', '--', compile_c('late', TOO_LATE, '-O1'))
+    groups = {g['event']: g for g in report(path('log'))['groups']}
+    for event, call, function, mark in (('double-close', 'close', 'end_it_again', 'LINE-OF-SECOND-CLOSE'),
+                                        ('use-after-close', 'shutdown', 'main', 'LINE-OF-USE')):
+        group = groups[event]
+        symbol = group['used']['frames'][0]['functions'][0]
+        equal((group['place'], group['used']['call'], symbol['function'], symbol['line']),
+              ('used', call, function, 1 + [mark in line for line in TOO_LATE.splitlines()].index(True)), event)
+        closed = [o['closed'] for o in group['others'] if 'closed' in o]
+        equal(closed[0]['frames'][0]['functions'][0]['function'], 'end_it', 'where it was closed')
 
 
 @test('report/agrees-with-addr2line')
@@ -471,9 +528,9 @@ def speed():
 class Follower:
     """report --follow --json: the report after each change is a line."""
 
-    def __init__(self, *logs_):
+    def __init__(self, *logs_, **options):
         self.process = subprocess.Popen([os.path.join(os.path.dirname(lib.LIB), 'preclose'), 'report', '--follow', '--json', '--no-symbols',
-                                         *logs_], stdout=subprocess.PIPE)
+                                         *logs_], stdout=subprocess.PIPE, **options)
 
     def until(self, count):
         """Reads reports until one has that many findings."""
@@ -527,6 +584,21 @@ def follow(how):
     found = follower.until(30)
     equal((found['findings'], found['broken_lines']), (30, 0), 'findings')
     follower.end()
+
+
+@test('report/follow/pipe')
+def follow_pipe():
+    """What comes through a pipe is told as it comes, and the end of the pipe is the end."""
+    lines = logs.as_json(logs.make(30, kinds=[k for k in logs.KINDS if k[0] == 'unread-reset'])).splitlines(keepends=True)
+    follower = Follower(stdin=subprocess.PIPE)
+    for upto in (10, 25):
+        follower.process.stdin.write(b''.join(lines[0 if upto == 10 else 10:upto]))
+        follower.process.stdin.flush()
+        equal(follower.until(upto)['findings'], upto, 'findings')
+    follower.process.stdin.write(b''.join(lines[25:])[:-1])
+    follower.process.stdin.close()
+    equal(follower.until(30)['findings'], 30, 'findings, and the last line has no newline')
+    equal(follower.process.wait(10), 0, 'status')
 
 
 # On a terminal.

@@ -34,13 +34,23 @@ def flag(flag):
 @test('run/flag/every-setting-has-one')
 def flags_all():
     with open(os.path.join(os.path.dirname(__file__), '..', '..', 'shim', 'settings.def')) as table:
-        names = [line.split('(')[1].split(',')[0] for line in table if line.startswith(('SETTING(', 'LATER('))]
+        names = [line.split('(')[1].split(',')[0] for line in table if line.startswith('SETTING(')]
     text = preclose('--help').out
     check(len(names) > 10, f'{names}')
     for name in names:
         option = '--' + name.lower().replace('_', '-')
         check(option + '=' in text, f'{option} is not in the help')
         refused(option + '=\x01nonsense', *SHOW, status=125, says=[option]) if name not in ('LOG', 'ONLY') else None
+
+
+@test('run/flag/complaints')
+def complaints():
+    """They name what was typed."""
+    refused('--fail=300', *SHOW, status=125, says=['--fail=300: takes 0 to 255'])
+    refused('--re=never', *SHOW, status=125, says=['--re=never can be more than one'])
+    refused('--rex=never', *SHOW, status=125, says=['--rex=never does not exist'])
+    for state in ('x', 'time-wait', 'established,closed'):  # those that no descriptor can have are not shown
+        refused('scan', f'--state={state}', status=2, says=[f'--state={state}: takes established, syn-sent', 'all, several'])
 
 
 @test('run/flag/quiet')

@@ -210,6 +210,9 @@ def double_close(route):
     finding = done.one('double-close')
     equal((finding['fd'], finding['level']), (int(done['fd']), 'warning'), 'fd and level')
     check(str(done['fd']) in finding['text'], f'text: {finding["text"]}')
+    equal(finding['used']['call'], 'close', 'used.call')
+    equal(function_at(finding['used']['at'][0]), 'route_' + route.partition('-')[0], 'used.at')
+    equal(function_at(finding['closed']['at'][0]), 'closed_socket', 'closed.at')
 
 
 @test('findings/double-close/reopened-as-{what}', what=['file', 'socket'])
@@ -237,7 +240,10 @@ def use_after_close(call):
     finding = done.one('use-after-close')
     equal((finding['fd'], finding['level']), (int(done['fd']), 'warning'), 'fd and level')
     check(call in finding['text'], f'the text does not name the call: {finding["text"]}')
-    check(finding.get('closed', {}).get('at'), f'where it was closed is not told: {finding}')
+    equal(finding['used']['call'], call, 'used.call')
+    equal(finding['used']['thread'], 'victim', 'used.thread')
+    equal(function_at(finding['used']['at'][0]), 'use', 'used.at')
+    equal(function_at(finding['closed']['at'][0]), 'closed_socket', 'closed.at')
     check(finding.get('opened', {}).get('at'), f'where it was opened is not told: {finding}')
 
 
@@ -262,7 +268,7 @@ def fields():
     """Nothing is in a line that the contract does not name."""
     names = {'time', 'pid', 'comm', 'level', 'event', 'fd', 'cookie', 'type', 'state', 'local', 'peer',
              'unread', 'unsent', 'backlog', 'age_ms', 'close_wait_ms', 'blocked_ms', 'action', 'reason',
-             'threads', 'opened', 'closed', 'counts', 'text'}
+             'threads', 'opened', 'closed', 'used', 'counts', 'held_back', 'text'}
     for done in (state(unread=3)[0], state(family='listener', backlog=1)[0], victim('wake'),
                  victim('double-close'), victim('use-after-close')):
         for finding in done.findings():

@@ -178,6 +178,21 @@ def long_paths(form):
             check(all(frame.startswith('/') and '+0x' in frame for frame in match[1].split(',')), match[1])
 
 
+@test('places/long-paths/three-places/{form}', form=['json', 'text'])
+def three_places(form):
+    """A line that tells three places has something of each."""
+    deep = os.path.join(lib.SCRATCH, *['a directory with a long name' * 5] * 4)
+    os.makedirs(deep)
+    binary = shutil.copy(os.path.join(lib.BIN, 'victim'), deep)
+    done = lib.run([binary, 'use-after-close'], settings={'STACK': '32', 'FORMAT': form})
+    check(all(len(line.encode()) < 4096 for line in done.log.splitlines()), 'a line too long for a pipe')
+    for key in ('opened', 'closed', 'used'):
+        if form == 'json':
+            check(done.one('use-after-close')[key].get('at'), f'no {key}.at in {done.log}')
+        else:
+            check(re.search(r' use-after-close: .* %s\.at="/' % key, done.log), f'no {key}.at in {done.log}')
+
+
 @test('places/many-stacks')
 def many():
     """The first frame is right whatever there is to remember."""

@@ -25,13 +25,15 @@ static void assert_slice(struct slice s, const char *text)
     "\"reason\":\"shared\",\"threads\":[{\"tid\":9675,\"name\":\"wait:recv\",\"call\":\"recvfrom\"},"        \
     "{\"tid\":9676,\"call\":\"accept\"}],\"opened\":{\"call\":\"accept\",\"tid\":1,\"thread\":\"victim\","   \
     "\"at\":[\"/a b/x+0x53d3\",\"/a,b/y+0x1\"]},\"closed\":{\"call\":\"close\",\"at\":[\"/x+0x2\"]},"        \
+    "\"used\":{\"call\":\"dup2\",\"tid\":2,\"at\":[\"/x+0x3\"]},\"held_back\":17,"                               \
     "\"text\":\"fd 5 \\\"closed\\\"; 17 more from here held back since the last line\"}"
 #define TEXT                                                                                                 \
     "preclose: warning: blocked-threads: fd 5 \"closed\"; 17 more from here held back since the last line "  \
     "time=2026-11-21T14:10:40.023362Z pid=9674 comm=victim fd=5 cookie=38892544 type=tcp state=established " \
     "local=127.0.0.1:58001 peer=[::1]:34884 unread=3 age_ms=12 action=none reason=shared "                   \
     "threads=9675:wait:recv:recvfrom,9676::accept opened.call=accept opened.tid=1 opened.thread=victim "     \
-    "opened.at=\"/a b/x+0x53d3,/a,b/y+0x1\" closed.call=close closed.at=/x+0x2"
+    "opened.at=\"/a b/x+0x53d3,/a,b/y+0x1\" closed.call=close closed.at=/x+0x2 used.call=dup2 used.tid=2 "       \
+    "used.at=/x+0x3 held_back=17"
 
 static void test_formats(void **state)
 {
@@ -62,7 +64,8 @@ static void test_formats(void **state)
         assert_slice(f.place[PLACE_OPENED].call, "accept");
         assert_slice(f.place[PLACE_OPENED].at, "/a b/x+0x53d3\n/a,b/y+0x1");
         assert_slice(f.place[PLACE_CLOSED].at, "/x+0x2");
-        assert_int_equal(f.place[PLACE_USED].at.n, 0);
+        assert_slice(f.place[PLACE_USED].call, "dup2");
+        assert_slice(f.place[PLACE_USED].at, "/x+0x3");
     }
 }
 

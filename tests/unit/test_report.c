@@ -460,6 +460,12 @@ static void test_told_with_it(void **state)
     assert_string_equal(json_get(line, line + n, "text"),
                         "\"fd 7 closed; 1 more from here held back since the last line; 2 earlier lines "
                         "could not be written\"");
+    assert_string_equal(json_get(line, line + n, "held_back"), "1");
+    n = report_line(line, sizeof line, FORMAT_TEXT, &f, &c);
+    assert_non_null(strstr(line, " fd=7 held_back=1\n"));
+    f.event = EVENT_SUMMARY; // says how many in all, and not since a line
+    n = report_line(line, sizeof line, FORMAT_JSON, &f, &c);
+    assert_null(strstr(line, "\"held_back\""));
 }
 
 static struct finding full_finding(const struct facts *facts)
@@ -522,6 +528,28 @@ static void test_fields(void **state)
                               "blocked_ms action reason threads opened.call opened.at closed.call closed.tid "
                               "closed.thread closed.at");
     assert_non_null(strstr(line, " threads=\"17:worker:recvfrom,18:a b=c:accept4\" opened.call=accept4 "));
+}
+
+static void test_used_fields(void **state)
+{
+    (void)state;
+    struct finding f = {.event = EVENT_DOUBLE_CLOSE, .fd = 7, .age_ms = UNKNOWN, .opened = OPENED, .closed = CLOSED,
+                        .used = {.pc = 0x30, .tid = getpid(), .call = CALL_CLOSE}};
+    struct line_context c = context;
+    char line[LINE_MAX_BYTES], keys[512], used[200];
+    c.held_back = 17;
+    size_t n = report_line(line, sizeof line, FORMAT_JSON, &f, &c);
+    assert_true(json_is_line(line, n));
+    json_keys(line, line + n, keys, sizeof keys);
+    assert_string_equal(keys, "time pid comm level event fd opened closed used held_back text");
+    snprintf(used, sizeof used, "{\"call\":\"close\",\"tid\":%d,\"thread\":\"%.15s\",\"at\":[\"0x30\"]}", getpid(),
+             program_invocation_short_name);
+    assert_string_equal(json_get(line, line + n, "used"), used);
+    assert_string_equal(json_get(line, line + n, "held_back"), "17");
+    n = report_line(line, sizeof line, FORMAT_TEXT, &f, &c);
+    assert_true(text_keys(line, n, keys, sizeof keys));
+    assert_string_equal(keys, "time pid comm fd opened.call opened.at closed.call closed.at used.call used.tid "
+                              "used.thread used.at held_back");
 }
 
 static void test_close_wait_fields(void **state)
@@ -736,6 +764,8 @@ static void test_every_field(void **state)
     c.leaks = 1;
     f[0].close_wait_ms = 60000;
     f[0].opened.tid = getpid();
+    f[0].used = (struct place){.pc = 0x30, .tid = getpid(), .call = CALL_CLOSE};
+    c.held_back = 1;
     memset(told_key, 0, sizeof told_key);
     for (int i = 0; i < 2; i++) check_random(LINE_MAX_BYTES, &f[i], &c);
     for (unsigned i = 0; i < n_known; i++)
@@ -754,6 +784,7 @@ static void test_random_bytes(void **state)
         char comm[16];
         f.event = (enum event)(random() % EVENT_SUMMARY);
         if (i % 32) f.opened.pc = f.closed.pc = 0; // one in no module costs a reading of /proc/self/maps
+        if (random() % 2) f.used = (struct place){.pc = i % 32 ? 0 : 0x30, .tid = getpid(), .call = CALL_SHUTDOWN};
         f.blocked = &blocked;
         facts.kind = KIND_UNIX_STREAM;
         facts.cookie = (uint64_t)random() << 33;
@@ -1073,6 +1104,7 @@ int main(void)
         cmocka_unit_test(test_threads_that_fit),
         cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_told_with_it), cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_used_fields),
         cmocka_unit_test(test_close_wait_fields), cmocka_unit_test(test_leaks),
         cmocka_unit_test(test_leak_has_its_place),
         cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_times),

@@ -1,7 +1,7 @@
 // What a program does wrong with a closed descriptor, or seems to; what repeats; and how it ends.
 
 // A connection that is then closed. Returns its number, which is the lowest that is free.
-static int closed_socket(void)
+__attribute__((noinline)) static int closed_socket(void)
 {
     int s, p;
     connection(AF_INET, &s, &p);
@@ -22,7 +22,7 @@ static void scenario_double_close(void)
     TELL("again", go(s));
 }
 
-static long use(const char *call, int fd)
+__attribute__((noinline)) static long use(const char *call, int fd)
 {
     int one = 1;
     socklen_t n = sizeof one;
