@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "guard.h"
+#include "threads.h"
 
 // glibc has them by these names too.
 sighandler_t bsd_signal(int, sighandler_t );
@@ -17,10 +18,17 @@ static void note(sighandler_t h)
     if (h != SIG_DFL && h != SIG_IGN) guard_handlers();
 }
 
+static void changed(int sig)
+{
+    if (sig == SIGPIPE) threads_sigpipe_changes();
+}
+
 static int act(int sig, const struct sigaction *action, struct sigaction *old)
 {
     if (action) note(action->sa_handler);
-    return real()->sigaction(sig, action, old);
+    int ret = real()->sigaction(sig, action, old);
+    if (action) changed(sig);
+    return ret;
 }
 
 EXPORT int sigaction(int sig, const struct sigaction *action, struct sigaction *old)
@@ -36,37 +44,49 @@ EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction
 EXPORT sighandler_t signal(int sig, sighandler_t h)
 {
     note(h);
-    return real()->signal(sig, h);
+    sighandler_t old = real()->signal(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT sighandler_t ssignal(int sig, sighandler_t h)
 {
     note(h);
-    return real()->signal(sig, h);
+    sighandler_t old = real()->signal(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT sighandler_t bsd_signal(int sig, sighandler_t h)
 {
     note(h);
-    return real()->signal(sig, h);
+    sighandler_t old = real()->signal(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT sighandler_t sysv_signal(int sig, sighandler_t h)
 {
     note(h);
-    return real()->sysv_signal(sig, h);
+    sighandler_t old = real()->sysv_signal(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT sighandler_t __sysv_signal(int sig, sighandler_t h)
 {
     note(h);
-    return real()->sysv_signal(sig, h);
+    sighandler_t old = real()->sysv_signal(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT sighandler_t sigset(int sig, sighandler_t h)
 {
     note(h);
-    return real()->sigset(sig, h);
+    sighandler_t old = real()->sigset(sig, h);
+    changed(sig);
+    return old;
 }
 
 EXPORT int pthread_setcanceltype(int type, int *old)

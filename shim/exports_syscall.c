@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 
@@ -13,6 +14,7 @@
 #include "life.h"
 #include "probe.h"
 #include "sys.h"
+#include "threads.h"
 #include "watch.h"
 
 static int next_close(int fd)
@@ -141,6 +143,14 @@ static long change(long nr, const long a[6], uintptr_t pc)
     return ret;
 }
 
+static long act_on_signal(long nr, const long a[6])
+{
+    if (a[1]) guard_handlers();
+    long ret = next(nr, a);
+    if (a[0] == SIGPIPE) threads_sigpipe_changes();
+    return ret;
+}
+
 static bool enters_sandbox(long nr, long operation)
 {
     if (nr == SYS_prctl) return operation == PR_SET_SECCOMP;
@@ -199,8 +209,7 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_prctl:
         return enters_sandbox(nr, a[0]) ? sandbox(nr, a) : next(nr, a);
     case SYS_rt_sigaction:
-        if (a[1]) guard_handlers();
-        return next(nr, a);
+        return act_on_signal(nr, a);
     case SYS_execve:
     case SYS_execveat:
         family_exec();

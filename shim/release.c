@@ -27,10 +27,11 @@
 // life, and something to begin with, so that the one close that matters is always looked at.
 struct purse {
     _Atomic int64_t spent_us;
+    _Atomic int64_t least_us; // what a whole look took lately: with less none is begun, as half a look finds nothing
     int64_t start_us, percent, limit_us;
 };
 
-static struct purse threads_purse = {.start_us = 100000, .percent = 2, .limit_us = 30000};
+static struct purse threads_purse = {.start_us = 100000, .percent = 1, .limit_us = 30000};
 static struct purse owners_purse = {.start_us = 500000, .percent = 3, .limit_us = 200000};
 static const struct settings *settings;
 static int64_t born_ms;         // 0: not known
@@ -48,6 +49,7 @@ void release_child(void)
     born_ms = 0;
     atomic_store(&paid_ms, 0);
     atomic_store(&threads_purse.spent_us, 0);
+    atomic_store(&threads_purse.least_us, 0);
     atomic_store(&owners_purse.spent_us, 0);
 }
 
@@ -63,13 +65,19 @@ static uint64_t purse_open(struct purse *p, int64_t now)
         atomic_store(&p->spent_us, earned - p->start_us);
         left = p->start_us;
     }
-    if (left <= 0) return 0;
+    if (left <= 0 || left < atomic_load(&p->least_us)) return 0;
     return (uint64_t)(left < p->limit_us ? left : p->limit_us);
 }
 
 static void purse_pay(struct purse *p, uint64_t us)
 {
     atomic_fetch_add(&p->spent_us, (int64_t)us);
+}
+
+static void purse_learn(struct purse *p, uint64_t whole_us)
+{
+    int64_t us = (int64_t)whole_us;
+    atomic_store(&p->least_us, us < p->limit_us ? us : p->limit_us);
 }
 
 static void look_at_threads(struct release *w)
@@ -83,8 +91,10 @@ static void look_at_threads(struct release *w)
     w->s.blocked_known = false;
     if (!limit) return;
     track_mark(w->fd, FD_LOOKING, 0);
-    purse_pay(&threads_purse, threads_blocked_on(w->fd, limit, &w->blocked));
+    uint64_t took = threads_blocked_on(w->fd, limit, &w->blocked);
     track_mark(w->fd, 0, FD_LOOKING);
+    purse_pay(&threads_purse, took);
+    purse_learn(&threads_purse, w->blocked.known ? took : 2 * limit);
     w->s.blocked_known = w->blocked.known;
     w->s.blocked = w->blocked.n;
     w->s.blocked_sending = w->blocked.sending;

@@ -362,11 +362,22 @@ void threads_own(pid_t tid)
     atomic_store(&own, tid);
 }
 
+static _Atomic bool sigpipe_deadly; // as far as was asked, and no call has changed it since
+
+void threads_sigpipe_changes(void)
+{
+    atomic_store(&sigpipe_deadly, false);
+}
+
+// That it is deadly is believed without asking again: if it is no more, by a raw system call, less is done.
 bool threads_die_of_sigpipe(void)
 {
     uint64_t action[8] = {0}; // the kernel's struct sigaction: the handler comes first
+    if (atomic_load_explicit(&sigpipe_deadly, memory_order_relaxed)) return true;
     sys_call4(SYS_rt_sigaction, SIGPIPE, 0, (long)action, sizeof(uint64_t));
-    return action[0] == (uint64_t)(uintptr_t)SIG_DFL;
+    bool deadly = action[0] == (uint64_t)(uintptr_t)SIG_DFL;
+    if (deadly) atomic_store(&sigpipe_deadly, true);
+    return deadly;
 }
 
 struct naming {

@@ -55,6 +55,9 @@ void threads_own(pid_t tid);
 // Async-signal-safe, no lock.
 bool threads_die_of_sigpipe(void);
 
+// The program has changed the action of SIGPIPE. Async-signal-safe, no lock.
+void threads_sigpipe_changes(void);
+
 // The name (comm) of thread tid of this process into name, which is "" if there is no such thread.
 // Async-signal-safe, no lock.
 void thread_name(pid_t tid, char name[16]);
