@@ -28,7 +28,7 @@ static struct {
 } arena;
 
 // What a small program needs, beside everything else that a fork has it copy.
-static _Alignas(16) char first[768];
+static _Alignas(16) char first[640];
 static bool has_first;
 
 static void *map(size_t size)

@@ -14,7 +14,7 @@
 #include "sys.h"
 #include "touched.h"
 
-static struct {
+TOUCHED_APART static struct {
     size_t length;
     char path[PATH_MAX];
 } program;
@@ -60,7 +60,7 @@ void modules_start(void)
 // directory it started in.
 static void name_from_maps(uintptr_t pc, struct module *m)
 {
-    static struct module mapped;
+    TOUCHED_APART static struct module mapped;
     if (!modules_by_maps(pc, &mapped)) return;
     memcpy(m->path, mapped.path, mapped.length);
     m->length = mapped.length;
@@ -200,7 +200,7 @@ static size_t meet_lines(struct search *s, const char *text, size_t n)
 
 static void search_maps(struct search *s)
 {
-    static char text[2 * PATH_MAX]; // a line is at most a path and 100 bytes
+    TOUCHED_APART static char text[2 * PATH_MAX]; // a line is at most a path and 100 bytes
     long fd = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) return;
     size_t n = 0;
@@ -257,8 +257,8 @@ void modules_forget(void)
 
 static size_t name_place(uintptr_t pc, const char **text, bool *known)
 {
-    static struct module m;
-    static char place[PATH_MAX + 32];
+    TOUCHED_APART static struct module m;
+    TOUCHED_APART static char place[PATH_MAX + 32];
     struct line l = line_start(place, sizeof place);
     *known = modules_by_loader(pc, &m) || modules_by_maps(pc, &m);
     if (*known) {

@@ -27,9 +27,12 @@ static struct {
     bool whole; // a round has ended
     bool at_exit;
     int64_t now_ms;
+} self;
+
+TOUCHED_APART static struct {
     struct leaks leaks;
     struct pollfd polled[STEP]; // not on the stack, of which a handler may have little
-} self;
+} seen;
 
 void scan_start(const struct settings *settings)
 {
@@ -48,7 +51,7 @@ static void begin_anew(void)
     if (!touched_anew(&touched.scan_anew)) return;
     lock_reset(&self.lock);
     self.next = 0;
-    self.leaks.places = 0;
+    seen.leaks.places = 0;
     self.whole = self.at_exit = false;
 }
 
@@ -116,7 +119,7 @@ static bool look(int fd, struct connection *c, int64_t tell_until_us)
     if (due && tell_until_us && tell_until_us - clock_monotonic_us() < TELL_US) return false;
     if (due) tell_close_wait(fd, c, age_ms);
     if (self.at_exit || age_ms >= COUNTED_MS || age_ms >= self.limit_ms)
-        leaks_count(&self.leaks, &c->opened, age_ms);
+        leaks_count(&seen.leaks, &c->opened, age_ms);
     return true;
 }
 
@@ -125,9 +128,9 @@ static unsigned gather(unsigned most, short events)
     unsigned n = 0;
     int fd = track_next_with(self.next, FD_TCP);
     for (; fd >= 0 && n < most; fd = track_next_with((unsigned)fd + 1, FD_TCP))
-        self.polled[n++] = (struct pollfd){.fd = fd, .events = events};
+        seen.polled[n++] = (struct pollfd){.fd = fd, .events = events};
     self.next = fd < 0 ? TRACK_FD_MAX : (unsigned)fd;
-    probe_hangups(self.polled, n);
+    probe_hangups(seen.polled, n);
     return n;
 }
 
@@ -141,12 +144,12 @@ static void begin_round(void)
 {
     track_own_connections();
     self.next = 0;
-    leaks_begin(&self.leaks);
+    leaks_begin(&seen.leaks);
 }
 
 static void end_round(void)
 {
-    leaks_end(&self.leaks, self.now_ms);
+    leaks_end(&seen.leaks, self.now_ms);
     self.whole = true;
     self.next = 0;
 }
@@ -156,10 +159,10 @@ static enum scan step(int64_t until_us)
     self.now_ms = clock_monotonic_us() / 1000;
     if (!self.next) begin_round();
     unsigned n = gather(until_us ? SLICE : STEP, POLLRDHUP);
-    for (const struct pollfd *p = self.polled; p < self.polled + n; p++) {
+    for (const struct pollfd *p = seen.polled; p < seen.polled + n; p++) {
         struct connection c;
         if (!is_half_closed(p) || !track_connection(p->fd, &c) || !c.representative) continue;
-        bool done = look(p->fd, &c, p == self.polled ? 0 : until_us);
+        bool done = look(p->fd, &c, p == seen.polled ? 0 : until_us);
         if (done && (!until_us || clock_monotonic_us() < until_us)) continue;
         unsigned rest = (unsigned)p->fd + (done ? 1 : 0);
         if (rest < self.next) self.next = rest;
@@ -255,7 +258,7 @@ void scan_exit(int64_t limit_us)
     do {
         self.now_ms = clock_monotonic_us() / 1000;
         unsigned n = gather(STEP, POLLIN | POLLOUT | POLLRDHUP);
-        for (unsigned i = 0; i < n; i++) look_at_exit(&self.polled[i], &u);
+        for (unsigned i = 0; i < n; i++) look_at_exit(&seen.polled[i], &u);
     } while (self.next < TRACK_FD_MAX && clock_monotonic_us() < end);
     bool whole = self.next == TRACK_FD_MAX;
     if (!whole && track_connections() > u.seen) count_more(&u, track_connections() - u.seen, false);
@@ -267,5 +270,5 @@ void scan_exit(int64_t limit_us)
 unsigned scan_leaks(struct leak *list, unsigned max)
 {
     begin_anew();
-    return leaks_list(&self.leaks, list, max);
+    return leaks_list(&seen.leaks, list, max);
 }

@@ -32,13 +32,13 @@ static struct {
     enum log_kind to;
     _Atomic int number;      // LOG_FILE: our own descriptor and 1; 0: none
     _Atomic unsigned held;   // calls of the program that are replacing stderr
+    bool torn;               // the last line went out in part
     struct identity file;    // what is written to
 } sink;
 
 // Where the file is opened again.
 TOUCHED_APART static struct {
     struct identity root;    // the root directory that path is meant in
-    bool torn;               // the last line went out in part
     int64_t looked_s;        // when the path was last looked at
     char path[2 * PATH_MAX]; // LOG_FILE: absolute; "" if the file can't be opened again
 } again;
@@ -165,7 +165,7 @@ int sink_open(const struct settings *s)
     if (old >= 0 && is_still(old, &sink.file)) let_go(old);
     int result = s->log == LOG_FILE ? open_file(s->log_path) : 0;
     sink.to = result == 0 ? s->log : LOG_STDERR;
-    if (again.torn) again.torn = false;
+    sink.torn = false;
     if (sink.to == LOG_STDERR) sink.file = identity_fd(STDERR_FILENO);
     return result;
 }
@@ -183,7 +183,7 @@ static void look_at_path(void)
     int fresh = open_log(again.path);
     if (fresh < 0) return;
     sink.file = identity_fd(fresh);
-    again.torn = false;
+    sink.torn = false;
     if (fd >= 0 && sys_call(SYS_dup3, fresh, fd, O_CLOEXEC) >= 0)
         let_go(fresh);
     else
@@ -319,12 +319,12 @@ bool sink_write(const char *line, size_t n)
     // After half a line (a full disk, a terminal that stalls) the next begins on a line of its own; the
     // half stays, as others may have written behind it.
     struct iovec part[2] = {{(char[]){'\n'}, 1}, {(char *)(uintptr_t)line, n}};
-    const int skip = !again.torn;
-    const size_t whole = n + (again.torn ? 1 : 0);
+    const int skip = !sink.torn;
+    const size_t whole = n + (sink.torn ? 1 : 0);
     long written = sink.to == LOG_STDERR ? write_stderr(&sink.file, part + skip, 2 - skip)
                                          : write_file(part + skip, 2 - skip);
     const bool done = written == (long)whole;
-    if (written > 0) again.torn = !done;
+    if (written > 0) sink.torn = !done;
     lock_give(&sink.lock);
     return done;
 }

@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct cfi_rule) == 2 * sizeof(uint64_t), "a rule is kept 
 #ifndef KNOWN_BITS // a test makes it crowded
 #define KNOWN_BITS 12
 #endif
-static struct known cache[1 << KNOWN_BITS];
+TOUCHED_APART static struct known cache[1 << KNOWN_BITS];
 static lock_t cache_lock; // for writing
 static _Atomic uint32_t generation;
 static uintptr_t main_stack_end;
