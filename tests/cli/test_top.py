@@ -413,7 +413,7 @@ def findings():
     append('log', b''.join(finding(one.pid, 'worker') for _ in range(20)))
     lines = terminal.until('2.0 a second', lambda l: row(l, mine[0]).get('FIND/S') == '2.0' and 'Findings: 2.0/s, 60 in all' in l[2])
     check('slow-close 40, unread-reset 20' in lines[2], lines[2])
-    append('later', finding(4194300, 'elsewhere', 'close-wait', text='; 9 more from here held back since the last line'))
+    append('later', finding(4194300, 'elsewhere', 'close-wait', held_back=9))
     lines = terminal.until('elsewhere', lambda l: row(l, '4194300').get('FIND/S') == '1.0' and 'close-wait 10' in l[2])
     equal((row(lines, '4194300')['CONN'], row(lines, '4194300')['COMMAND'].strip()), ('0', 'elsewhere'), 'row')
     os.rename(log, path('log.1'))

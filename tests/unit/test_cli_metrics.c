@@ -29,7 +29,7 @@ static void test_counts(void **state)
     add(c,
         "{\"time\":\"2026-11-21T14:10:40Z\",\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"a\"}");
     add(c, "{\"time\":\"2026-11-21T14:10:39Z\",\"event\":\"close-wait\",\"level\":\"warning\",\"comm\":\"a\","
-           "\"text\":\"x; 17 more from here held back since the last line\"}");
+           "\"held_back\":17,\"text\":\"x; 17 more from here held back since the last line\"}");
     add(c, "preclose: warning: close-wait: x time=2026-11-21T14:10:38Z pid=3 comm=b");
     add(c, "{\"event\":\"summary\",\"comm\":\"a\",\"counts\":{\"close-wait\":40,\"close\":-3,\"x\":0}}");
     add(c, "{\"event\":\"close-wait\"");
