@@ -151,6 +151,16 @@ static long act_on_signal(long nr, const long a[6])
     return ret;
 }
 
+// What changes how the process goes on, or nothing that is known here.
+static long run_on(long nr, const long a[6])
+{
+    if (nr == SYS_rt_sigaction) return act_on_signal(nr, a);
+    if (nr == SYS_execve || nr == SYS_execveat) family_exec();
+    if (nr != SYS_exit_group) return next(nr, a);
+    life_end();
+    return real()->syscall(nr, (long)life_status((int)a[0]));
+}
+
 static bool enters_sandbox(long nr, long operation)
 {
     if (nr == SYS_prctl) return operation == PR_SET_SECCOMP;
@@ -208,17 +218,8 @@ static long dispatch(long nr, const long a[6], uintptr_t pc)
     case SYS_seccomp:
     case SYS_prctl:
         return enters_sandbox(nr, a[0]) ? sandbox(nr, a) : next(nr, a);
-    case SYS_rt_sigaction:
-        return act_on_signal(nr, a);
-    case SYS_execve:
-    case SYS_execveat:
-        family_exec();
-        return next(nr, a);
-    case SYS_exit_group:
-        life_end();
-        return real()->syscall(nr, (long)life_status((int)a[0]));
     default:
-        return next(nr, a);
+        return run_on(nr, a);
     }
 }
 

@@ -194,7 +194,7 @@ pid_t guard_tid(void)
 void guard_arm(void)
 {
     long page = sys_call6(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page < 0 && page > -4096) return;
+    if (page <= 0 && page > -4096) return;
     volatile uint32_t *armed = (volatile uint32_t *)page;
     *armed = CANARY;
     if (sys_call(SYS_madvise, page, 4096, MADV_WIPEONFORK) == 0) canary = armed;

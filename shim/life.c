@@ -121,7 +121,7 @@ static void adopt_entry(const struct entry64 *e, int dir)
     if (fd != dir) adopt(fd);
 }
 
-static void adopt_listed(void)
+__attribute__((noinline)) static void adopt_listed(void)
 {
     long dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (dir < 0) return;
@@ -136,25 +136,28 @@ static void adopt_listed(void)
     sys_call(SYS_close, dir, 0, 0);
 }
 
-// The lowest numbers are asked for by one poll(2), which says POLLNVAL of what is not open. A list of all that are open
-// costs every program that starts ten times as much; who hands many on begins with the lowest.
-static void adopt_inherited(void)
+// The lowest numbers, by one poll(2), which says POLLNVAL of what is not open. Returns whether there may be more.
+__attribute__((noinline)) static bool adopt_lowest(void)
 {
     enum { LOW = 64, MANY = 32 };
     struct pollfd p[LOW];
     struct timespec at_once = {0, 0};
-    bool many = false;
+    bool more = false;
     for (int fd = 0; fd < LOW; fd++) p[fd] = (struct pollfd){.fd = fd};
-    if (sys_call6(SYS_ppoll, (long)p, LOW, (long)&at_once, 0, 0, 0) < 0) {
-        adopt_listed();
-        return;
-    }
+    if (sys_call6(SYS_ppoll, (long)p, LOW, (long)&at_once, 0, 0, 0) < 0) return true;
     for (int fd = 0; fd < LOW; fd++) {
         if (p[fd].revents & POLLNVAL) continue;
         adopt(fd);
-        many |= fd >= MANY;
+        more |= fd >= MANY;
     }
-    if (many) adopt_listed();
+    return more;
+}
+
+// A list of all that are open would cost every program that starts ten times as much; who hands many on begins with
+// the lowest.
+static void adopt_inherited(void)
+{
+    if (adopt_lowest()) adopt_listed();
 }
 
 void life_has_socket(void)

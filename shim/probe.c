@@ -220,7 +220,7 @@ void facts_clear(struct facts *f, enum kind kind)
 // queue as a packet does, until the program reads it. *unsent: 0, or UNKNOWN if there is something.
 static bool nothing_unread(int fd, int64_t *unsent)
 {
-    uint32_t memory[SK_MEMINFO_BACKLOG + 1];
+    uint32_t memory[SK_MEMINFO_BACKLOG + 1] = {0};
     socklen_t n = sizeof memory;
     if (sys_call6(SYS_getsockopt, fd, SOL_SOCKET, SO_MEMINFO, (long)memory, (long)&n, 0) < 0 || n != sizeof memory)
         return false;

@@ -818,7 +818,7 @@ void track_fork_recover(void)
     if (!lock_reset(&lock)) return;
     // The table was being changed by a thread that is not here. Its memory stays mapped, unused.
     memset(few, 0, sizeof few);
-    memset(track_pages, 0, TRACK_PAGES * sizeof *track_pages);
+    memset(track_pages, 0, sizeof track_pages);
     by_cookie = NULL;
     has_index = false;
     lost = true;
