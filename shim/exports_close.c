@@ -36,9 +36,8 @@ static bool is_ours(int fd)
 // The lowest of them in first..last, or -1.
 static int next_of_ours(unsigned first, unsigned last)
 {
-    int log = sink_fd(), fd = track_next_with(first, FD_OURS);
-    while (fd >= 0 && (unsigned)fd <= last && !is_ours(fd)) fd = track_next_with((unsigned)fd + 1, FD_OURS);
-    if (fd < 0 || (unsigned)fd > last) fd = -1;
+    int log = sink_fd(), fd = track_next_in(first, last, FD_OURS);
+    while (fd >= 0 && !is_ours(fd)) fd = track_next_in((unsigned)fd + 1, last, FD_OURS);
     bool log_first = log >= 0 && (unsigned)log >= first && (unsigned)log <= last && (fd < 0 || log < fd);
     return log_first && is_ours(log) ? log : fd;
 }

@@ -504,9 +504,9 @@ static void wait_for_all(unsigned first, unsigned last, uint32_t state)
 {
     struct guard g;
     struct patience p = {0};
-    int fd = track_next_with(first, state);
-    if (fd < 0 || (unsigned)fd > last || guard_enter(&g) != ENTRY_OK) return;
-    for (; fd >= 0 && (unsigned)fd <= last; fd = track_next_with((unsigned)fd + 1, state)) wait_while(fd, state, &p);
+    int fd = track_next_in(first, last, state);
+    if (fd < 0 || guard_enter(&g) != ENTRY_OK) return;
+    for (; fd >= 0; fd = track_next_in((unsigned)fd + 1, last, state)) wait_while(fd, state, &p);
     guard_leave(&g);
 }
 

@@ -643,7 +643,7 @@ void track_epoll_del(int set, int fd)
     lock_give(&lock);
 }
 
-static int next_with(unsigned first, unsigned last, uint32_t bits)
+int track_next_in(unsigned first, unsigned last, uint32_t bits)
 {
     int top = atomic_load(&highest);
     for (unsigned fd = first; top >= 0 && fd <= (unsigned)top && fd <= last; fd++)
@@ -654,7 +654,7 @@ static int next_with(unsigned first, unsigned last, uint32_t bits)
 void track_closed_range(unsigned first, unsigned last, pid_t tid)
 {
     lock_take(&lock);
-    for (int fd = (int)first; (fd = next_with((unsigned)fd, last, FD_CLOSING)) >= 0; fd++) {
+    for (int fd = (int)first; (fd = track_next_in((unsigned)fd, last, FD_CLOSING)) >= 0; fd++) {
         const struct ofd *dead = dead_of(fd);
         // The number may have been another socket's meanwhile, which another thread is closing now.
         if (dead ? dead->closed.tid == tid : !ofd_of(fd)) track_mark(fd, 0, CLOSING);
@@ -754,12 +754,12 @@ bool track_closed_at(int fd, struct place *opened, struct place *closed)
 
 int track_next(unsigned first, unsigned last)
 {
-    return next_with(first, last, FD_SOCKET | FD_EPOLL);
+    return track_next_in(first, last, FD_SOCKET | FD_EPOLL);
 }
 
 int track_next_with(unsigned first, uint32_t bits)
 {
-    return next_with(first, TRACK_FD_MAX - 1, bits);
+    return track_next_in(first, TRACK_FD_MAX - 1, bits);
 }
 
 bool track_shared_since(const struct retired *r)

@@ -165,7 +165,8 @@ uint64_t track_closing(int fd, pid_t tid);
 // That close does not go on: fd is closed by nobody now.
 void track_give_up(int fd, uint64_t cookie);
 
-// The lowest number from first on whose state has one of these bits, or -1. No lock.
+// The lowest number in first..last, or from first on, whose state has one of these bits, or -1. No lock.
+int track_next_in(unsigned first, unsigned last, uint32_t bits);
 int track_next_with(unsigned first, uint32_t bits);
 
 // What is known of a TCP socket of this process's own (FD_TCP).
