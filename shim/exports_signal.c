@@ -41,52 +41,42 @@ EXPORT int __sigaction(int sig, const struct sigaction *action, struct sigaction
     return act(sig, action, old);
 }
 
-EXPORT sighandler_t signal(int sig, sighandler_t h)
+static sighandler_t set(sighandler_t (*next)(int, sighandler_t), int sig, sighandler_t h)
 {
     note(h);
-    sighandler_t old = real()->signal(sig, h);
+    sighandler_t old = next(sig, h);
     changed(sig);
     return old;
+}
+
+EXPORT sighandler_t signal(int sig, sighandler_t h)
+{
+    return set(real()->signal, sig, h);
 }
 
 EXPORT sighandler_t ssignal(int sig, sighandler_t h)
 {
-    note(h);
-    sighandler_t old = real()->signal(sig, h);
-    changed(sig);
-    return old;
+    return set(real()->signal, sig, h);
 }
 
 EXPORT sighandler_t bsd_signal(int sig, sighandler_t h)
 {
-    note(h);
-    sighandler_t old = real()->signal(sig, h);
-    changed(sig);
-    return old;
+    return set(real()->signal, sig, h);
 }
 
 EXPORT sighandler_t sysv_signal(int sig, sighandler_t h)
 {
-    note(h);
-    sighandler_t old = real()->sysv_signal(sig, h);
-    changed(sig);
-    return old;
+    return set(real()->sysv_signal, sig, h);
 }
 
 EXPORT sighandler_t __sysv_signal(int sig, sighandler_t h)
 {
-    note(h);
-    sighandler_t old = real()->sysv_signal(sig, h);
-    changed(sig);
-    return old;
+    return set(real()->sysv_signal, sig, h);
 }
 
 EXPORT sighandler_t sigset(int sig, sighandler_t h)
 {
-    note(h);
-    sighandler_t old = real()->sigset(sig, h);
-    changed(sig);
-    return old;
+    return set(real()->sigset, sig, h);
 }
 
 EXPORT int pthread_setcanceltype(int type, int *old)
