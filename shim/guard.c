@@ -68,6 +68,11 @@ static void take_over(void)
     restore_signals(mask);
 }
 
+static bool has_own_pid(void)
+{
+    return sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+}
+
 // Is this the process whose table we see? A child by a fork that nobody told us of takes the table over;
 // a child that runs in its parent's memory (vfork) must leave it alone.
 static bool own_process(void)
@@ -78,9 +83,16 @@ static bool own_process(void)
         return true;
     }
     if (armed && !self.vforked && !atomic_load_explicit(&lends, memory_order_relaxed)) return true;
-    bool own = sys_call(SYS_getpid, 0, 0, 0) == atomic_load_explicit(&owner, memory_order_relaxed);
+    bool own = has_own_pid();
     if (own) self.vforked = false; // its parent goes on when the child has a memory of its own, or has ended
     return own;
+}
+
+bool guard_sure(void)
+{
+    if (has_own_pid()) return true;
+    self.vforked = true;
+    return false;
 }
 
 void guard_lends_memory(bool waits)
@@ -211,7 +223,7 @@ void guard_open(pid_t pid)
 enum phase guard_shut(void)
 {
     // No filter is there yet: asking is allowed. What a vfork child does to itself is not its parent's.
-    if (atomic_load(&phase) == ON && !own_process()) return OFF;
+    if (atomic_load(&phase) == ON && (!own_process() || !guard_sure())) return OFF;
     enum phase before = (enum phase)atomic_exchange(&phase, OFF);
     if (before != ON) return before;
     // Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.

@@ -38,6 +38,11 @@ void guard_handlers(void);
 // (waits), or beside it. What enters from there on asks for its pid first. Async-signal-safe, no lock, no system call.
 void guard_lends_memory(bool waits);
 
+// Between guard_enter and guard_leave, before something is done that only this process may do: is it this process, and not
+// a child in its memory that nobody told of (a vfork by a system call of the program's own)? Asks for the pid. If it is
+// such a child, what it enters from there on is ENTRY_OFF. Async-signal-safe, no lock. One system call.
+bool guard_sure(void);
+
 // Ends what guard_enter returned ENTRY_OK for. Async-signal-safe.
 void guard_leave(struct guard *g);
 

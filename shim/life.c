@@ -344,9 +344,11 @@ void life_end(void)
     if (!misuse_waiting() && !watch_due() && !report_summary_due()) return;
     if (guard_enter(&g) != ENTRY_OK) return;
     struct leak leak[LEAKS_TOLD];
-    misuse_flush();
-    watch_exit();
-    report_summary(leak, scan_leaks(leak, LEAKS_TOLD));
+    if (guard_sure()) {
+        misuse_flush();
+        watch_exit();
+        report_summary(leak, scan_leaks(leak, LEAKS_TOLD));
+    }
     guard_leave(&g);
 }
 

@@ -329,6 +329,7 @@ static bool is_clear(const struct release *w)
 
 static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
+    if (track_is_last(fd) && !guard_sure()) return;
     w->closed = place_here(call, pc);
     if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
     w->pending = true;

@@ -407,6 +407,15 @@ static void bury(int fd, struct ofd *o, const struct place *closed)
     slot_of(fd)->ofd = dead;
 }
 
+bool track_is_last(int fd)
+{
+    lock_take(&lock);
+    const struct ofd *o = ofd_of(fd);
+    bool last = o && o->count + o->pins + o->doubt == 1;
+    lock_give(&lock);
+    return last;
+}
+
 bool track_retire(int fd, const struct place *closed, struct retired *out)
 {
     if (!(track_state(fd) & TRACKED)) return false;

@@ -114,6 +114,9 @@ bool track_accepted(int fd, int listener, struct opening *o);
 // fd is a new epoll set.
 void track_open_epoll(int fd, bool cloexec);
 
+// As far as is known, does no other descriptor hold what fd is?
+bool track_is_last(int fd);
+
 // The program lets go of fd: its record is retired, and the number is free for its next owner. Call
 // before the program's own call. Returns false if it was not tracked.
 bool track_retire(int fd, const struct place *closed, struct retired *out);

@@ -158,33 +158,77 @@ static unsigned unproven(void)
     return n;
 }
 
-// A vfork child closes, duplicates and sweeps. The parent's sockets and what is known of them stay. Returns false if the
+// What a child in the parent's memory does to its copy of a, b and c.
+struct deed {
+    int a[2], b[2], c[2];
+    long how;
+};
+
+static int do_deed(void *arg)
+{
+    const struct deed *d = arg;
+    if (d->how == 0) {
+        close(d->a[0]);
+        close(d->b[0]);
+        close(d->c[0]);
+    } else if (d->how == 1) {
+        dup2(d->a[0], d->b[0]);
+        dup2(d->a[1], d->c[0]);
+        dup2(d->a[0], 900);
+    } else if (d->how == 2) {
+        for (int fd = 3; fd < 2000; fd++) close(fd);
+    } else {
+        closefrom(3);
+    }
+    return 0;
+}
+
+#define IN_OUR_MEMORY (CLONE_VM | CLONE_VFORK | SIGCHLD)
+
+// vfork by a system call of the program's own, which nobody sees: the child runs do_deed on another stack.
+static pid_t unseen_vfork(struct deed *d, char *top)
+{
+#if defined(__x86_64__)
+    long ret;
+    register long zero __asm__("r10") = 0;
+    register long tls __asm__("r8") = 0;
+    register void *function __asm__("r12") = (void *)(uintptr_t)do_deed;
+    register void *argument __asm__("r13") = d;
+    __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\t"
+                     "mov %%r13, %%rdi\n\tcall *%%r12\n\tmov %%eax, %%edi\n\tmov %[end], %%eax\n\tsyscall\n1:"
+                     : "=a"(ret)
+                     : "0"((long)SYS_clone), "D"((long)IN_OUR_MEMORY), "S"(top), "d"(0l), "r"(zero), "r"(tls),
+                       "r"(function), "r"(argument), [end] "i"(SYS_exit_group)
+                     : "rcx", "r11", "cc", "memory");
+    return (pid_t)ret;
+#else
+    return clone(do_deed, top, IN_OUR_MEMORY, d);
+#endif
+}
+
+enum { VFORK, CLONE, UNSEEN, MAKERS };
+
+static pid_t make_child(struct deed *d, long maker)
+{
+    static char stack[65536] __attribute__((aligned(16)));
+    if (maker == CLONE) return clone(do_deed, stack + sizeof stack, IN_OUR_MEMORY, d);
+    if (maker == UNSEEN) return unseen_vfork(d, stack + sizeof stack);
+    pid_t pid = vfork();
+    if (!pid) _exit(do_deed(d));
+    return pid;
+}
+
+// A child in our memory closes, duplicates and sweeps. Our sockets and what is known of them stay. Returns false if the
 // machine was too busy to tell.
 static bool told_after_vfork(long how)
 {
-    int a[2], b[2], c[2];
+    struct deed d = {.how = how % 4};
+    int *a = d.a, *b = d.b, *c = d.c;
     struct receiver r;
     pair(a);
     pair(b);
     tcp_pair(c);
-    pid_t pid = vfork();
-    if (!pid) {
-        if (how == 0) {
-            close(a[0]);
-            close(b[0]);
-            close(c[0]);
-        } else if (how == 1) {
-            dup2(a[0], b[0]);
-            dup2(a[1], c[0]);
-            dup2(a[0], 900);
-        } else if (how == 2) {
-            for (int fd = 3; fd < 2000; fd++) close(fd);
-        } else {
-            closefrom(3);
-        }
-        _exit(0);
-    }
-    reap(must(pid), "the vfork child", DEADLINE_MS);
+    reap(must(make_child(&d, how / 4)), "the child in our memory", DEADLINE_MS);
     expect(both_ways(a[0], a[1]) && both_ways(b[0], b[1]) && both_ways(c[0], c[1]));
     // Still known as one hold each: the close of the last ends the connection and wakes.
     start_receiver(&r, b[0]);
@@ -255,7 +299,9 @@ int main(int argc, char **argv)
     in_child("clone(CLONE_VM | CLONE_VFORK)", 10000, by_clone, CLONE_VM | CLONE_VFORK);
     in_child("system", 10000, by_shell, 0);
     in_child("popen", 10000, by_shell, 1);
-    for (long how = 0; how < 4; how++) in_child("a vfork child that closes", 40000, vfork_closes, how);
+    static const char *const makers[MAKERS] = {"a vfork child that closes", "a clone in our memory that closes",
+                                               "a vfork child that nobody told of, and closes"};
+    for (long how = 0; how < 4 * MAKERS; how++) in_child(makers[how / 4], 40000, vfork_closes, how);
     for (long how = 0; how < 3; how++) in_child("a vfork child over the log", 10000, vfork_over_log, how);
     return 0;
 }

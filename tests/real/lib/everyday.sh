@@ -18,7 +18,7 @@ try() { # NAME PROGRAM COMMAND: a line of shell
   echo "status $?" >> "$out/$1"
 }
 
-serve='python3 -u -m http.server --bind 127.0.0.1 PORT > log 2>&1 & server=$!; until grep -q Serving log; do sleep 0.02; done'
+serve=': > log; python3 -u -m http.server --bind 127.0.0.1 PORT > log 2>&1 & server=$!; until grep -q Serving log; do sleep 0.02; done'
 serve_on() { echo "${serve//PORT/$1}"; }
 stop='kill $server; wait $server 2> /dev/null; :'
 nobody='setpriv --reuid 65534 --regid 65534 --clear-groups'
@@ -62,7 +62,7 @@ try setuid mount "$nobody mount --version; $nobody mount -t tmpfs x /media; $nob
 try login runuser 'runuser -u nobody -- id -un; runuser -u nobody -- sh -c "kill -0 1"; newgrp --help | head -1'
 try who id 'id; getent passwd root; getent hosts localhost; hostname > /dev/null && echo named'
 try network ip 'ip -o addr show lo | head -1; ss -Hltn; ip route show table local dev lo | head -1'
-try ps ps 'ps -o comm= -p $$; sleep 5 & p=$!; ps -o stat=,comm= -p $p; kill $p; wait $p; echo $?; pgrep -P $$ -c sleep'
+try ps ps 'ps -o comm= -p $$; sleep 5 & p=$!; until ps -o stat=,comm= -p $p | grep "^S .*sleep"; do :; done; kill $p; wait $p; echo $?; pgrep -P $$ -c sleep'
 try gcc gcc 'echo "int puts(const char *); int main(void) { puts(\"compiled\"); return 7; }" > a.c; gcc -O2 -g -pipe -o a a.c; ./a; echo $?; nm a | grep -c " T main"; size a > /dev/null; strip a; ./a; ldd ./a | grep -c libc.so'
 try make make 'printf "all: a b c\n%%:\n\t@sleep 0.02; echo \$@ | cat\n" > Makefile; make -s -j3 -O | sort'
 try gdb gdb 'echo "int f(int x) { return x * 2; } int main(void) { return f(21); }" > a.c; gcc -g -O0 -o a a.c; gdb -nx -q -batch -ex "break f" -ex run -ex "print x" -ex finish -ex kill ./a 2>&1 | grep -E "^\\$|Value"'
