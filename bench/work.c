@@ -328,13 +328,14 @@ static void prepare(void)
     socklen_t n = sizeof at;
     must(file = mkstemp(path));
     unlink(path);
-    must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
-    must(listener = socket(AF_INET, SOCK_STREAM, 0));
+    must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)); // not for the program of spawn
+    must(listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     must(bind(listener, (struct sockaddr *)&at, sizeof at));
     must(listen(listener, 16));
     must(getsockname(listener, (struct sockaddr *)&at, &n));
     connect_pair(tcp_ends);
+    for (int i = 0; i < 2; i++) must(fcntl(tcp_ends[i], F_SETFD, FD_CLOEXEC));
 }
 
 static const struct workload {
