@@ -25,8 +25,8 @@ SHIM_LDFLAGS = -shared -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--version-script=
 
 SHIM_SRC  = $(wildcard shim/*.c) $(wildcard shim/*.S)
 # In this order, so that a fork copies few pages and a start reads few: what most calls need lies together.
-SHIM_HOT  = guard track arena touched release act decide probe clock place family aside misuse watch options real \
-            exports_close exports_open exports_connect exports_share life report sink scan unwind modules track_table
+SHIM_HOT  = guard life exports_close track arena touched release misuse report place aside watch family clock act \
+            decide probe exports_open exports_share exports_connect options real sink scan unwind modules track_table
 SHIM_OBJ  = $(patsubst %,$(BUILD)/shim/%.o,$(SHIM_HOT) \
               $(filter-out $(SHIM_HOT),$(patsubst shim/%,%,$(basename $(SHIM_SRC)))))
 # The rooms, without the names that would replace libc's in the test itself.

@@ -97,7 +97,6 @@ bool drain_holds(int fd)
 
 void drain_child(void)
 {
-    if (!touched_anew(&touched.drain)) return;
     for (int i = 0; i < AT_ONCE; i++) {
         int used = atomic_load(&slots[i].fd);
         if (used > 0) let_go(i, used - 1);

@@ -111,7 +111,7 @@ void guard_forked_child(void)
     // From a handler that has interrupted us, the table is this thread's own half-done work: it ends first,
     // and the next to enter takes over.
     if (atomic_load(&phase) != ON || self.depth) return;
-    if (!own_process()) take_over();
+    if (!has_own_pid()) take_over();
 }
 
 static void add(int n)

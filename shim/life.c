@@ -37,7 +37,7 @@
 
 #define LEAKS_TOLD 8 // places that the summary names
 
-TOUCHED_APART static _Alignas(2048) struct settings settings; // on one page
+TOUCHED_APART static struct settings settings;
 static _Atomic bool started;
 static _Atomic bool io_uring;
 
@@ -174,10 +174,10 @@ void life_forked_child(void)
 {
     track_fork_recover();
     release_child();
-    drain_child();
+    if (touched_anew(&touched.drain)) drain_child();
     report_child();
     misuse_child();
-    threads_child();
+    if (touched_anew(&touched.ghosts)) threads_child();
     aside_child();
     place_child();
     watch_child();

@@ -63,7 +63,7 @@ void report_start(const struct settings *settings, const char *comm)
 void report_child(void)
 {
     start_anew();
-    sink_child();
+    if (touched_anew(&touched.sink)) sink_child();
 }
 
 enum level finding_level(const struct finding *f)

@@ -39,11 +39,6 @@ void scan_start(const struct settings *settings)
     self.limit_ms = settings->watch == WATCH_OFF ? 0 : settings->close_wait_ms;
 }
 
-void scan_child(void)
-{
-    if (touched_anew(&touched.scan)) atomic_store(&touched.scan_anew, true);
-}
-
 // In a child whose parent was, or had been, looking: not before the child does so itself, if it ever does.
 static void begin_anew(void)
 {

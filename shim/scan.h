@@ -20,9 +20,6 @@
 // Which settings apply. Called once.
 void scan_start(const struct settings *settings);
 
-// In a forked child: nothing has been seen, and nobody is looking.
-void scan_child(void);
-
 enum scan { SCAN_BUSY, SCAN_MORE, SCAN_DONE };
 
 // Makes a step of the round under way, or of a new one: at most 64 connections; with until_us (CLOCK_MONOTONIC

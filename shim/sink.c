@@ -315,6 +315,7 @@ static long write_file(const struct iovec *part, int parts)
 bool sink_write(const char *line, size_t n)
 {
     if (sink.to == LOG_NONE) return true;
+    touch(&touched.sink);
     lock_take(&sink.lock);
     // After half a line (a full disk, a terminal that stalls) the next begins on a line of its own; the
     // half stays, as others may have written behind it.
@@ -344,6 +345,7 @@ int sink_fd(void)
 bool sink_holds(int fd)
 {
     if (fd < 0 || fd != sink_fd()) return false;
+    touch(&touched.sink);
     lock_take(&sink.lock); // a thread that opens the file anew changes both
     bool still = fd == sink_fd() && is_still(fd, &sink.file);
     lock_give(&sink.lock);
@@ -353,6 +355,7 @@ bool sink_holds(int fd)
 bool sink_hold(unsigned first, unsigned last)
 {
     if (sink.to != LOG_STDERR || first > STDERR_FILENO || last < STDERR_FILENO) return false;
+    touch(&touched.sink);
     atomic_fetch_add(&sink.held, 1);
     lock_take(&sink.lock); // a line on its way goes out first
     lock_give(&sink.lock);
@@ -366,6 +369,7 @@ void sink_free(bool held)
 
 bool sink_move(void)
 {
+    touch(&touched.sink);
     lock_take(&sink.lock);
     int old = own_fd(), fresh = -1;
     if (old >= 0 && is_still(old, &sink.file)) {

@@ -302,12 +302,6 @@ static void search(void *arg)
     s->took_us = procfs_spent(&limit);
 }
 
-void threads_none(struct blocked *b)
-{
-    b->known = b->sending = b->waiting = b->sigpipe = false;
-    b->n = b->running = 0;
-}
-
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b)
 {
     memset(b, 0, sizeof *b);
@@ -352,7 +346,6 @@ void threads_left(int fd, const struct blocked *b)
 
 void threads_child(void)
 {
-    if (!touched_anew(&touched.ghosts)) return;
     lock_reset(&ghosts.lock);
     memset(ghosts.of, 0, sizeof ghosts.of);
 }

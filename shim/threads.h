@@ -38,7 +38,11 @@ struct blocked {
 uint64_t threads_blocked_on(int fd, uint64_t limit_us, struct blocked *b);
 
 // A *b that says nothing, not even that nothing is blocked. Pure.
-void threads_none(struct blocked *b);
+static inline void threads_none(struct blocked *b)
+{
+    b->known = b->sending = b->waiting = b->sigpipe = false;
+    b->n = b->running = 0;
+}
 
 // The threads of b stay blocked on a socket that has been closed as fd: while none of them has run (the third number of
 // /proc/PID/task/TID/schedstat), it is not on the next socket of that number. Remembers the last 64. For callers that

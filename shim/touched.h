@@ -11,6 +11,7 @@
 
 extern struct touched {
     _Atomic bool report; // a line was written or held back
+    _Atomic bool sink;   // a line was written, or stderr was held
     _Atomic bool drain;
     _Atomic bool ghosts;
     _Atomic bool scan, scan_anew; // that, and the child has not begun anew yet

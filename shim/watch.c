@@ -17,6 +17,7 @@
 #include "scan.h"
 #include "sys.h"
 #include "threads.h"
+#include "touched.h"
 #include "track.h"
 #include "unwind.h"
 
@@ -505,7 +506,7 @@ void watch_child(void)
     atomic_store(&self.next_try_us, 0);
     atomic_store(&self.next_slice_us, 0);
     atomic_store(&self.round_us, 0);
-    scan_child();
+    if (touched_anew(&touched.scan)) atomic_store(&touched.scan_anew, true);
 }
 
 bool watch_due(void)
