@@ -44,7 +44,7 @@ static bool begin(struct guard *g, const int *fds, unsigned n)
     for (unsigned i = 0; entry == ENTRY_NESTED && i < n; i++) track_mark(fds[i], 0, FD_SOCKET | FD_EPOLL | FD_CLOSED);
     if (entry != ENTRY_OK) return false;
     misuse_flush_own();
-    life_has_socket();
+    if (life_has_socket()) guard_mask(g);
     return true;
 }
 

@@ -11,11 +11,13 @@
 #include "lock.h"
 #include "sys.h"
 
+#define INSIDE 1
+#define BARE (1 << 16)
 #define CANARY 0x70726563u
 #define PATIENCE_MS 2000 // for the threads inside: none stays for long, but on a busy machine it waits for a processor
 
 static _Atomic int phase = NOT_STARTED; // enum phase
-static _Atomic int inside_count;
+static _Atomic int inside_count; // INSIDE for each thread that is, and BARE if a handler could come to it there
 static _Atomic pid_t owner;
 
 // A page that the kernel wipes in every child with memory of its own, however it was forked
@@ -27,7 +29,7 @@ static _Atomic bool lends;    // a process that is not this one may run in its m
 
 static __thread struct {
     int depth;
-    bool counted; // in inside_count
+    int counted; // in inside_count
     bool vforked; // a child with this thread's memory, this structure too, may run
     pid_t pid, tid; // tid is right while pid is the owner
 } self __attribute__((tls_model("initial-exec")));
@@ -60,7 +62,7 @@ static void take_over(void)
     self.depth = 1; // for a synchronous signal's handler
     atomic_store(&owner, (pid_t)sys_call(SYS_getpid, 0, 0, 0));
     atomic_store(&inside_count, 0);
-    self.counted = false;
+    self.counted = 0;
     life_forked_child();
     volatile uint32_t *armed = canary;
     if (armed) *armed = CANARY;
@@ -101,9 +103,20 @@ void guard_lends_memory(bool waits)
     else atomic_store(&lends, true);
 }
 
+// Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.
+static void wait_for_others(int which)
+{
+    int64_t end = clock_monotonic_us() / 1000 + PATIENCE_MS;
+    while (atomic_load(&inside_count) - self.counted >= which && clock_monotonic_us() / 1000 < end)
+        sys_call(SYS_sched_yield, 0, 0, 0);
+}
+
 void guard_handlers(void)
 {
-    if (!atomic_load_explicit(&handlers, memory_order_relaxed)) atomic_store(&handlers, true);
+    if (atomic_load_explicit(&handlers, memory_order_relaxed)) return;
+    atomic_store(&handlers, true);
+    // Who is inside and has not seen that is met by no handler if there is none before they have left.
+    if (atomic_load(&phase) == ON && !self.depth && !lock_alone()) wait_for_others(BARE);
 }
 
 void guard_forked_child(void)
@@ -123,34 +136,29 @@ static void add(int n)
         atomic_fetch_add(&inside_count, n);
 }
 
-// Counted before the phase is looked at and before any system call, so that guard_shut waits for both. A
-// handler that jumps out in between leaves the thread counted: its next entry finds that, and keeps it.
-static void count_in(void)
+// A handler that jumps out in between leaves the thread counted: its next entry finds that, and keeps it.
+static void count(int as)
 {
-    if (self.counted) return;
-    add(1);
-    self.counted = true;
+    if (self.counted == as) return;
+    add(as - self.counted);
+    self.counted = as;
 }
 
-static void count_out(void)
-{
-    if (!self.counted) return;
-    self.counted = false;
-    add(-1);
-}
-
+// Counted before the phase and the handlers are looked at and before any system call, so that guard_shut and
+// guard_handlers wait for them.
 static enum entry enter(struct guard *g, bool masked)
 {
     if (atomic_load_explicit(&phase, memory_order_acquire) != ON) return ENTRY_OFF;
     if (self.depth) return ENTRY_NESTED;
-    count_in();
+    int as = masked || atomic_load_explicit(&handlers, memory_order_relaxed) ? INSIDE : INSIDE + BARE;
+    count(as);
     if (atomic_load(&phase) != ON || !own_process()) {
-        count_out();
+        count(0);
         return ENTRY_OFF;
     }
-    count_in(); // in a child, own_process has begun to count anew
-    g->masked = masked || atomic_load_explicit(&handlers, memory_order_relaxed);
-    if (g->masked) g->mask = block_signals();
+    count(as); // in a child, own_process has begun to count anew
+    g->masked = false;
+    if (masked || atomic_load(&handlers)) guard_mask(g);
     self.depth = 1;
     return ENTRY_OK;
 }
@@ -172,13 +180,14 @@ void guard_mask(struct guard *g)
     if (g->masked) return;
     g->mask = block_signals();
     g->masked = true;
+    count(INSIDE);
 }
 
 void guard_leave(struct guard *g)
 {
     self.depth = 0;
     if (g->masked) restore_signals(g->mask);
-    count_out();
+    count(0);
 }
 
 // The thread stays counted, so that guard_shut waits for the call.
@@ -186,6 +195,7 @@ bool guard_call(struct guard *g, long *ret, long nr, const long a[6])
 {
     int saved = errno;
     self.depth = 0;
+    count(INSIDE);
     if (g->masked) restore_signals(g->mask);
     *ret = sys_call6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     enum entry entry = enter(g, g->masked);
@@ -226,10 +236,7 @@ enum phase guard_shut(void)
     if (atomic_load(&phase) == ON && (!own_process() || !guard_sure())) return OFF;
     enum phase before = (enum phase)atomic_exchange(&phase, OFF);
     if (before != ON) return before;
-    // Bounded: a handler that jumped out at the wrong instruction can leave a thread counted that is not inside.
-    int64_t end = clock_monotonic_us() / 1000 + PATIENCE_MS;
-    while (atomic_load(&inside_count) - self.counted > 0 && clock_monotonic_us() / 1000 < end)
-        sys_call(SYS_sched_yield, 0, 0, 0);
+    wait_for_others(INSIDE);
     return before;
 }
 

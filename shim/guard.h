@@ -31,7 +31,8 @@ enum entry guard_enter_masked(struct guard *g);
 void guard_mask(struct guard *g);
 
 // The program is about to have a signal handler, or a thread of it can be cancelled at any instruction: from now on
-// signals are blocked while preclose works, as before guard_open. Async-signal-safe, no lock, no system call.
+// signals are blocked while preclose works, as before guard_open. The first time it waits for the threads that work with
+// signals not blocked. Async-signal-safe, no lock; system calls only for that.
 void guard_handlers(void);
 
 // A child is about to be made that runs in this process's memory: as vfork does, with this thread waiting for it

@@ -125,7 +125,7 @@ __attribute__((noinline)) static void adopt_listed(void)
 {
     long dir = sys_call4(SYS_openat, AT_FDCWD, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (dir < 0) return;
-    _Alignas(8) char buf[1024] = {0};
+    _Alignas(8) char buf[512] = {0};
     long n;
     while ((n = sys_call(SYS_getdents64, dir, (long)buf, sizeof buf)) > 0)
         for (long at = 0; at < n;) {
@@ -160,14 +160,16 @@ static void adopt_inherited(void)
     if (adopt_lowest()) adopt_listed();
 }
 
-void life_has_socket(void)
+bool life_has_socket(void)
 {
     static _Atomic bool prepared;
-    if (atomic_load_explicit(&prepared, memory_order_relaxed) || atomic_exchange(&prepared, true)) return;
+    if (atomic_load_explicit(&prepared, memory_order_relaxed) || atomic_exchange(&prepared, true)) return false;
     guard_arm();
     family_start();
     modules_start();
-    if (aside_prepare()) guard_handlers();
+    if (!aside_prepare()) return false;
+    guard_handlers();
+    return true;
 }
 
 void life_forked_child(void)

@@ -10,8 +10,9 @@
 void life_start(void);
 
 // The process is about to have its first socket: what that needs is set up, once. Better done while there are no other
-// threads. Between guard_enter and guard_leave, or at start. Async-signal-safe, no lock.
-void life_has_socket(void);
+// threads. Between guard_enter and guard_leave, or at start. Returns true if it has found handlers that nobody told of: what
+// is done from here on wants signals blocked (guard_mask). Async-signal-safe, no lock.
+bool life_has_socket(void);
 
 // What the user asked for. Valid once started.
 const struct settings *life_settings(void);

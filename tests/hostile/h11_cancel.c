@@ -163,6 +163,48 @@ static void asynchronous(long arg)
     after_all();
 }
 
+static _Atomic bool over;
+static _Atomic unsigned rounds[2];
+
+static void *go_on(void *arg)
+{
+    int a[2];
+    pair(a);
+    while (!atomic_load(&over)) {
+        exercise();
+        expect(both_ways(a[0], a[1]));
+        atomic_fetch_add((_Atomic unsigned *)arg, 1);
+    }
+    return NULL;
+}
+
+// The same while others are at work: none of them stops, nor loses its connection. The first to ask for it asks late.
+static void asynchronous_among_others(long arg)
+{
+    pthread_t others[2];
+    int64_t end = now_ms() + 4000;
+    (void)arg;
+    on = must(epoll_create1(0));
+    for (int i = 0; i < 2; i++) others[i] = start_thread(go_on, &rounds[i]);
+    for (int i = 0; i < 1500 && (i < 50 || now_ms() < end); i++) {
+        void *result;
+        atomic_store(&tid, 0);
+        pthread_t t = start_thread(run_for_ever, NULL);
+        while (!atomic_load(&tid)) sched_yield();
+        pthread_cancel(t);
+        pthread_join(t, &result);
+        expect(result == PTHREAD_CANCELED);
+    }
+    for (int i = 0; i < 2; i++) {
+        unsigned before = atomic_load(&rounds[i]);
+        for (int64_t stop = now_ms() + DEADLINE_MS; atomic_load(&rounds[i]) < before + 20; look_again())
+            if (now_ms() > stop) fail("another thread does not go on");
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < 2; i++) pthread_join(others[i], NULL);
+    after_all();
+}
+
 static void on_signal(int sig)
 {
     (void)sig;
@@ -196,6 +238,7 @@ int main(void)
     for (long how = 0; how < 6; how++) in_child("cancelled in a call that waits", 10000, in_call, how);
     for (long how = 0; how < 3; how++) in_child("a cancellation pending", 10000, pending, how);
     in_child("cancelled at any moment", 20000, asynchronous, 0);
+    in_child("cancelled among others", 20000, asynchronous_among_others, 0);
     in_child("pthread_exit in a handler", 20000, exit_in_handler, 0);
     return 0;
 }
