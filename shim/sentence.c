@@ -148,7 +148,7 @@ static void say_why_left(struct line *l, const struct finding *f)
         line_text(l, ": shutdown does not wake threads on a socket of this kind (");
         line_text(l, kind_name(f->facts->kind));
         line_text(l, ")");
-    } else if (f->deadly) {
+    } else if (f->deadly && f->reason == REASON_NONE) {
         line_text(l, ": EPIPE would come with SIGPIPE, which ends this process");
     } else if (f->acted && f->holder > 0) {
         line_text(l, ": process ");
@@ -174,7 +174,7 @@ static void left_blocked(struct line *l, const struct finding *f, const struct l
     say_why_left(l, f);
     if (f->acted && f->reason == REASON_SETTING)
         line_text(l, "; set PRECLOSE_SHUTDOWN to always, or wake threads before close");
-    else if (f->deadly)
+    else if (f->deadly && f->reason == REASON_NONE)
         line_text(l, "; ignore SIGPIPE or send with MSG_NOSIGNAL, and wake threads before close");
     else
         line_text(l, "; wake threads before close: by a signal, a timeout, or an eventfd in their poll");
