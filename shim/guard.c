@@ -55,7 +55,7 @@ static void restore_signals(uint64_t mask)
 
 // Signals are blocked: a handler that found the process its own, and the locks still held by threads that
 // are not here, would wait for ever. For the same reason the canary comes last.
-static void take_over(void)
+__attribute__((noinline)) static void take_over(void)
 {
     uint64_t mask = block_signals();
     int depth = self.depth;
@@ -77,7 +77,7 @@ static bool has_own_pid(void)
 
 // Is this the process whose table we see? A child by a fork that nobody told us of takes the table over;
 // a child that runs in its parent's memory (vfork) must leave it alone.
-static bool own_process(void)
+static inline bool own_process(void)
 {
     volatile const uint32_t *armed = atomic_load_explicit(&canary, memory_order_acquire);
     if (armed && *armed != CANARY) {
@@ -127,7 +127,7 @@ void guard_forked_child(void)
     if (!has_own_pid()) take_over();
 }
 
-static void add(int n)
+static inline void add(int n)
 {
     if (lock_alone())
         atomic_store_explicit(&inside_count, atomic_load_explicit(&inside_count, memory_order_relaxed) + n,
@@ -137,7 +137,7 @@ static void add(int n)
 }
 
 // A handler that jumps out in between leaves the thread counted: its next entry finds that, and keeps it.
-static void count(int as)
+static inline void count(int as)
 {
     if (self.counted == as) return;
     add(as - self.counted);
@@ -156,7 +156,7 @@ static enum entry enter(struct guard *g, bool masked)
         count(0);
         return ENTRY_OFF;
     }
-    count(as); // in a child, own_process has begun to count anew
+    if (!self.counted) count(as); // in a child, own_process has begun to count anew
     g->masked = false;
     if (masked || atomic_load(&handlers)) guard_mask(g);
     self.depth = 1;

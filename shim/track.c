@@ -74,7 +74,9 @@ struct place_of_cookie {
 #define TRACKED ((uint32_t)(FD_SOCKET | FD_EPOLL))
 #define CLOSING ((uint32_t)(FD_CLOSING | FD_ACTING | FD_LOOKING))
 #define ANEW (TRACKED | CLOSING | FD_CLOSED | FD_DOUBT | FD_CARRIER | FD_LEAKED) // what a number's next owner begins without
-#define FEW 64    // slots of low numbers, beside everything else that a fork has a process copy
+#ifndef FEW
+#define FEW 64 // slots of low numbers, beside everything else that a fork has a process copy
+#endif
 
 static lock_t lock;
 static struct slot few[FEW];

@@ -14,7 +14,7 @@ static void *watched_alloc(size_t size)
 {
     if (no_memory) return NULL;
     blocks++;
-    return malloc(size);
+    return calloc(1, size); // as a page of the table is a mapping of its own
 }
 
 static void watched_free(void *block, size_t size)
@@ -24,6 +24,7 @@ static void watched_free(void *block, size_t size)
     free(block);
 }
 
+#define FEW 6 // some of the numbers here are in the first level, some in a page
 #define arena_alloc watched_alloc
 #define arena_free watched_free
 #define arena_abandon() ((void)0)
@@ -317,15 +318,17 @@ static void do_release(struct input *in, int fd)
     if (!tracked && o >= 0 && object[o].plain && fd_table[fd].seen) wrong("descriptor %d is not tracked", fd);
     if (!tracked) return;
     expect_record(fd, &r);
-    if (!r.epoll && track_closing(fd, 2) != r.cookie) wrong("descriptor %d is being closed, and is not", fd);
+    // What was the last takes its record along; one of several needs memory for another.
+    bool recorded = !r.epoll && !(no_memory && r.others);
+    if (recorded && track_closing(fd, 2) != r.cookie) wrong("descriptor %d is being closed, and is not", fd);
     if (!r.epoll) judge(in, fd, &r);
     struct place was, at;
-    if (!r.epoll && (!track_closed_at(fd, &was, &at) || at.pc != 77))
+    if (recorded && (!track_closed_at(fd, &was, &at) || at.pc != 77))
         wrong("fd %d: where was it closed?", fd);
     if (track_state(fd) & (FD_SOCKET | FD_EPOLL)) wrong("descriptor %d is tracked after its close", fd);
     if (take(in) & 1) return; // its call has not returned yet
     track_closed_range((unsigned)fd, (unsigned)fd, 2);
-    if (!r.epoll && !(track_state(fd) & FD_CLOSING)) wrong("another thread's close of %d has ended", fd);
+    if (recorded && !(track_state(fd) & FD_CLOSING)) wrong("another thread's close of %d has ended", fd);
     track_closed_range((unsigned)fd, (unsigned)fd, 1);
     if (track_state(fd) & (FD_CLOSING | FD_ACTING)) wrong("descriptor %d is still being closed", fd);
 }
@@ -521,6 +524,21 @@ static void op_fork(struct input *in)
     expose_all(whole_table());
 }
 
+// What the table knows is forgotten, and its memory given back.
+static void empty_table(void)
+{
+    for (int fd = 0; fd < FDS; fd++) {
+        forget(fd);
+        struct ofd *dead = dead_of(fd);
+        if (!dead) continue;
+        slot_of(fd)->ofd = NULL;
+        watched_free(dead, sizeof *dead);
+    }
+    watched_free(track_pages[0], 0);
+    track_pages[0] = NULL;
+    give_up_index();
+}
+
 // We are the child from here on, and the parent is one of the others. Perhaps another of its threads was
 // changing the table: then it is given up.
 static void op_fork_into(struct input *in)
@@ -534,13 +552,7 @@ static void op_fork_into(struct input *in)
     for (int i = 0; held && i < PINS; i++)
         if (pins[i].busy) track_unpin(pins[i].ofd, -1, false), pins[i].busy = false;
     if (held) lock = 1;
-    if (held) // its memory is the parent's still; here it would be a leak
-        while (table) {
-            struct desc *d = table;
-            forget(d);
-            HASH_DEL(table, d);
-            watched_free(d, sizeof *d);
-        }
+    if (held) empty_table(); // its memory is the parent's still; here it would be a leak
     track_fork_recover();
     generations++;
     for (int fd = 0; held && fd < FDS; fd++) {
@@ -746,12 +758,7 @@ static void end(struct input *in)
         do_release(in, fd);
         kernel_close(fd);
     }
-    while (table) {
-        struct desc *d = table;
-        forget(d);
-        HASH_DEL(table, d);
-        watched_free(d, sizeof *d);
-    }
+    empty_table();
     if (blocks) wrong("%ld blocks of the table are lost", blocks);
     for (int fd = 0; fd < FDS; fd++) track_mark(fd, 0, 0xff);
     atomic_store(&highest, -1);
