@@ -49,8 +49,10 @@ def expected_findings(known, saw):
     """(findings that must be, findings that may be) beside `close`, from what the kernel and the peer did."""
     must, may = set(), set()
     stream = known['family'] in ('tcp-accepted', 'tcp-connected')
-    # A connection that is held on, or is at its end, is reset by no close: the kernel has answered a late segment of another.
-    if stream and known['resets'] and known['last'] and known['state'] != 'closed':
+    # A connection that is held on, or is at its end, or had nothing unread and was not to be aborted, is reset by no close:
+    # the kernel has answered a late segment of another. For bytes unread it counts the abort (TCPAbortOnClose).
+    cause = known['abort_close'] or known['unread'] or known['linger'] == 0
+    if stream and known['resets'] and known['last'] and known['state'] != 'closed' and cause:
         # Where a sender was blocked the reset came from a disconnect: the kernel counts no close then.
         told = {'unread-reset'} if known['abort_close'] or known['linger'] != 0 else {'linger-reset'}
         if known['unread'] and known['linger'] == 0:
