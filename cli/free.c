@@ -9,6 +9,9 @@
 //   such socket any more; and there are no more such sockets than such descriptors.
 // And not if it could end the process: the first call on an aborted socket fails with ECONNABORTED, further
 // ones that send with EPIPE and SIGPIPE (net/core/stream.c sk_stream_error).
+// A call on a descriptor that is closed needs no proof of which socket it is on: interrupted, it begins anew, and fails,
+// as the descriptor is closed. What is left hanging when the sockets are done with is ended so; unless a descriptor that
+// can be seen could be a duplicate of the closed one, by which the call may be meant to go on.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -22,14 +25,15 @@
 
 #include "census.h"
 #include "commands.h"
+#include "interrupt.h"
 #include "options.h"
 #include "say.h"
 #include "text.h"
 
-enum { LISTEN = 10, WAIT_MS = 2000, NAP_MS = 10 };
+enum { LISTEN = 10, WAIT_MS = 2000, ABORT_MS = 300, NAP_MS = 10 };
 
 struct rescue {
-    bool dry;
+    bool dry, force;
     pid_t pid;
     int64_t uid;
     uint64_t net, cgroup;
@@ -43,6 +47,7 @@ static bool take(void *context, enum flag flag, const char *argument)
     struct rescue *r = context;
     (void)argument;
     if (flag == FLAG_FREE_DRY_RUN) r->dry = true;
+    if (flag == FLAG_FREE_FORCE) r->force = true;
     return true;
 }
 
@@ -208,17 +213,75 @@ static bool still_in(const struct orphan_call *o)
     return proc_blocked(o->pid, o->tid, &now) && now.runs == o->call.runs;
 }
 
+// Is it the process, or one that it has started, at any remove?
+static bool is_family(const struct rescue *r, pid_t pid)
+{
+    for (int generations = 0; pid > 1 && generations < 64; generations++) {
+        if (pid == r->pid) return true;
+        pid = proc_parent(pid);
+    }
+    return false;
+}
+
+// Could the socket of the call be one that the process or a child of it still has a descriptor for?
+static bool may_be_held(const struct rescue *r, const struct orphan_call *o)
+{
+    const struct census *c = &r->census;
+    for (size_t i = 0; i < c->entries; i++) {
+        const struct entry *e = &c->entry[i];
+        if (e->held != HELD || !census_fits(o, e)) continue;
+        for (size_t k = 0; k < e->holders; k++)
+            if (is_family(r, c->holder[e->first + k].pid)) return true;
+    }
+    return false;
+}
+
+static const char *put_interrupt(const struct rescue *r, const struct orphan_call *o)
+{
+    if (!r->force && may_be_held(r, o))
+        return "not interrupted: another descriptor could be the same socket; to interrupt it all the same: --force";
+    if (r->dry) return "would be interrupted if it hangs then, to find the descriptor closed";
+    const int result = interrupt_call(o->pid, o->tid, o->call.fd);
+    if (result == 0) return "interrupted, to find the descriptor closed";
+    if (result == -EBUSY) return "not interrupted: the descriptor is something else by now";
+    if (result == -ESRCH) return "gone by itself";
+    return result == -EPERM ? "not interrupted: it may not be traced; that needs root (CAP_SYS_PTRACE), and no debugger there"
+                            : strerror(-result);
+}
+
+// Interrupts what is on a closed descriptor and hangs still. Returns how many were (or would be).
+static size_t put_calls(const struct rescue *r)
+{
+    const struct census *c = &r->census;
+    size_t done = 0;
+    for (size_t i = 0; i < c->orphans; i++) {
+        const struct orphan_call *o = &c->orphan[i];
+        if (o->pid != r->pid || !o->closed || !still_in(o)) continue;
+        const char *how = put_interrupt(r, o);
+        printf("  thread %d's %s: %s\n", o->tid, o->call.name, how);
+        done += strncmp(how, "not ", 4) != 0;
+    }
+    return done;
+}
+
 // Waits for the calls to return. Returns how many have not.
-static size_t put_outcome(const struct rescue *r)
+static size_t wait_for_calls(const struct rescue *r, int most_ms)
 {
     const struct census *c = &r->census;
     const struct timespec nap = {.tv_nsec = NAP_MS * 1000000L};
     size_t left = 1;
-    for (int ms = 0; left && ms < WAIT_MS; ms += NAP_MS) {
+    for (int ms = 0; left && ms < most_ms; ms += NAP_MS) {
         left = 0;
         for (size_t i = 0; i < c->orphans; i++) left += c->orphan[i].pid == r->pid && still_in(&c->orphan[i]);
         if (left) nanosleep(&nap, NULL);
     }
+    return left;
+}
+
+static size_t put_outcome(const struct rescue *r)
+{
+    const struct census *c = &r->census;
+    const size_t left = wait_for_calls(r, WAIT_MS);
     for (size_t i = 0; i < c->orphans; i++) {
         if (c->orphan[i].pid != r->pid) continue;
         printf("  thread %d %s %s\n", c->orphan[i].tid,
@@ -237,8 +300,10 @@ static int rescue(struct rescue *r)
            threads ? text_count(count, threads) : "no", threads == 1 ? " is" : "s are");
     put_threads(r);
     if (!threads) return STATUS_OK;
-    const size_t done = put_sockets(r);
-    if (!done) printf("  nothing %s\n", r->dry ? "would be aborted" : "was aborted");
+    size_t done = put_sockets(r);
+    if (done && !r->dry) wait_for_calls(r, ABORT_MS);
+    done += put_calls(r);
+    if (!done) printf("  nothing %s\n", r->dry ? "would be done" : "was done");
     if (r->dry) return done ? STATUS_OK : STATUS_FAILED;
     return done && put_outcome(r) == 0 ? STATUS_OK : STATUS_FAILED;
 }

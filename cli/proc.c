@@ -57,6 +57,16 @@ void proc_comm(pid_t pid, char out[PROC_NAME_MAX])
     snprintf(out, PROC_NAME_MAX, "%.15s", text);
 }
 
+pid_t proc_parent(pid_t pid)
+{
+    char path[PATH_BYTES], text[512];
+    int parent = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    if (read_file(path, text, sizeof text) < 0) return 0;
+    const char *behind = strrchr(text, ')'); // the name may have anything in it
+    return behind && sscanf(behind, ") %*c %d", &parent) == 1 ? parent : 0;
+}
+
 int64_t proc_uid(pid_t pid)
 {
     char path[PATH_BYTES];

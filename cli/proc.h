@@ -19,6 +19,9 @@ void proc_comm(pid_t pid, char out[PROC_NAME_MAX]);
 // The real user of a process; -1 if it is gone.
 int64_t proc_uid(pid_t pid);
 
+// The process that started it, or that has taken it over; 0 if there is none or it can't be told.
+pid_t proc_parent(pid_t pid);
+
 // When it was started, in ticks since boot; 0 if it is gone. A number that is used again has another.
 uint64_t proc_started(pid_t pid);
 
