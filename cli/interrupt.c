@@ -28,7 +28,8 @@ static bool has_stopped(pid_t tid, int *signal)
         int status;
         const pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
         if (got == tid) {
-            *signal = WIFSTOPPED(status) && status >> 16 == 0 ? WSTOPSIG(status) : 0; // else PTRACE_EVENT_STOP
+            *signal =
+                WIFSTOPPED(status) && status >> 16 == 0 ? WSTOPSIG(status) : 0; // else PTRACE_EVENT_STOP
             return WIFSTOPPED(status);
         }
         if (got < 0) return false;
@@ -37,7 +38,8 @@ static bool has_stopped(pid_t tid, int *signal)
     return false;
 }
 
-// Keeps the call from beginning anew: it fails with EINTR (arch/x86/kernel/signal.c arch_do_signal_or_restart).
+// Keeps the call from beginning anew: it fails with EINTR (arch/x86/kernel/signal.c
+// arch_do_signal_or_restart).
 static void give_up_call(pid_t tid)
 {
 #if defined(__x86_64__)
