@@ -147,9 +147,22 @@ static void give_up_index(void)
     has_index = false;
 }
 
+static struct place_of_cookie *in_index(uint64_t cookie)
+{
+    struct place_of_cookie *p = NULL;
+    HASH_FIND(hh, by_cookie, &cookie, sizeof cookie, p);
+    return p;
+}
+
+// Of two records of one socket, as where it came back from another process, the last is found.
 static void add_to_index(struct ofd *o)
 {
-    struct place_of_cookie *p = arena_alloc(sizeof *p);
+    struct place_of_cookie *p = in_index(o->cookie);
+    if (p) {
+        p->ofd = o;
+        return;
+    }
+    p = arena_alloc(sizeof *p);
     if (p) {
         *p = (struct place_of_cookie){.cookie = o->cookie, .ofd = o, .in_index = true};
         HASH_ADD(hh, by_cookie, cookie, sizeof p->cookie, p);
@@ -161,8 +174,7 @@ static void add_to_index(struct ofd *o)
 
 static void remove_from_index(const struct ofd *o)
 {
-    struct place_of_cookie *p = NULL;
-    HASH_FIND(hh, by_cookie, &o->cookie, sizeof o->cookie, p);
+    struct place_of_cookie *p = in_index(o->cookie);
     if (!p || p->ofd != o) return;
     HASH_DEL(by_cookie, p);
     arena_free(p, sizeof *p);
@@ -574,10 +586,9 @@ static int find_one_by_one(uint64_t cookie)
 
 int track_find(uint64_t cookie)
 {
-    struct place_of_cookie *p = NULL;
     lock_take(&lock);
     if (!has_index) make_index();
-    if (has_index) HASH_FIND(hh, by_cookie, &cookie, sizeof cookie, p);
+    const struct place_of_cookie *p = has_index ? in_index(cookie) : NULL;
     int fd = p ? p->ofd->first : has_index ? NONE : find_one_by_one(cookie);
     lock_give(&lock);
     return fd;

@@ -165,7 +165,14 @@ static void a_socket_is_found_by_its_cookie(void **state)
     assert_int_equal(track_find(base + 6), -1);
     assert_int_equal(track_find(base + N), 6);
     for (int fd = 6; fd < N; fd++) retire(fd);
+    o.cookie = base + 4; // twice: it came back from another process
+    track_open(3, &o);
+    assert_int_equal(track_find(base + 4), 3);
+    retire(4);
+    open_one(4);
+    assert_int_equal(track_find(base + 4), 3);
     retire(3);
+    assert_int_equal(track_find(base + 4), -1);
     retire(4);
 }
 
