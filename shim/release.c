@@ -316,6 +316,7 @@ static void clear(struct release *w, int fd)
     w->call_us = 0;
     w->next = NULL;
     w->drain.fin_later = false;
+    w->r.epoll = false;
     threads_none(&w->blocked);
 }
 
