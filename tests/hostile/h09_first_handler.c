@@ -126,6 +126,7 @@ static void *jump(void *arg)
         may_jump = 0;
         if (++turn % 16 == 0) expect(both_ways(a[0], a[1]));
     }
+    still_works("jumps of this thread's own");
     return arg;
 }
 
