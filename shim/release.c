@@ -316,7 +316,7 @@ static void clear(struct release *w, int fd)
     w->call_us = 0;
     w->next = NULL;
     w->drain.fin_later = false;
-    w->r.epoll = false;
+    w->r = (struct retired){.sets = 0};
     threads_none(&w->blocked);
 }
 
