@@ -316,7 +316,6 @@ static void clear(struct release *w, int fd)
     w->call_us = 0;
     w->next = NULL;
     w->drain.fin_later = false;
-    w->r = (struct retired){.sets = 0};
     threads_none(&w->blocked);
 }
 
@@ -331,8 +330,9 @@ static bool is_clear(const struct release *w)
 static void work_on(struct release *w, int fd, enum call call, uintptr_t pc, bool may_act)
 {
     if (track_is_last(fd) && !guard_sure()) return;
-    w->closed = place_here(call, pc);
-    if (!track_retire(fd, &w->closed, &w->r) || w->r.epoll) return;
+    const struct place closed = place_here(call, pc); // apart, or the analyzer takes all of *w for unchanged
+    if (!track_retire(fd, &closed, &w->r) || w->r.epoll) return;
+    w->closed = closed;
     w->pending = true;
     if (is_clear(w)) {
         report_count(EVENT_CLOSE);
