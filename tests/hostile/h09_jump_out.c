@@ -82,6 +82,10 @@ static unsigned find_places(const struct operation *op)
     unsigned n = 0;
     trace(op, on_signal, SIGUSR1, in_traced_to_the_end);
     for (; step(SIGUSR1) && n < sizeof places / sizeof *places; n++) {
+        if (n && places[n - 1].at == traced.here) { // repeats itself (rep stos): a breakpoint is met there once
+            n--;
+            continue;
+        }
         places[n].at = traced.here;
         places[n].nth = 1;
         for (unsigned i = 0; i < n; i++)
