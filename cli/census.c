@@ -143,6 +143,27 @@ static int read_nets(struct work *w, void (*take)(void *, const struct diag_sock
     return c->nets ? 0 : first_error;
 }
 
+// The kernel counts its way through its table from one piece of the answer to the next, so that one that is there twice
+// has moved on meanwhile (net/ipv4/inet_diag.c; the table is that of all namespaces).
+static void drop_repeated(struct census *c)
+{
+    struct once {
+        uint64_t cookie;
+        UT_hash_handle hh;
+    } *all = NULL, *slot = need(calloc(c->entries + 1, sizeof *slot)), *before;
+    size_t kept = 0;
+    for (size_t i = 0; i < c->entries; i++) {
+        slot[i].cookie = c->entry[i].s.cookie;
+        HASH_FIND(hh, all, &slot[i].cookie, sizeof slot[i].cookie, before);
+        if (before && slot[i].cookie) continue;
+        if (!before) HASH_ADD(hh, all, cookie, sizeof slot[i].cookie, &slot[i]);
+        c->entry[kept++] = c->entry[i];
+    }
+    c->entries = kept;
+    HASH_CLEAR(hh, all);
+    free(slot);
+}
+
 // An inode number belongs to one socket, whatever its namespace: they are all files of one file system.
 static void index_inodes(struct work *w)
 {
@@ -370,6 +391,7 @@ int census_take(struct census *c, bool udp)
     find_nets(&w);
     const int result = read_nets(&w, take_socket);
     if (result == 0) {
+        drop_repeated(c);
         index_inodes(&w);
         read_holders(&w);
         look_again(&w);
