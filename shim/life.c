@@ -220,7 +220,7 @@ static void use_loader(void)
 
 // exit(3) calls this last, after the destructors, which may close connections: what registers first, and that is
 // before libc registers the loader's, is called last. exit calls itself here, for what is left of it: the program's
-// streams are flushed.
+// streams are flushed. It is not async-signal-safe, and this is its only caller: who is here has called it.
 static void leave(int status, void *unused)
 {
     (void)unused;

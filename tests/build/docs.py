@@ -11,7 +11,9 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'bench'))
 sys.dont_write_bytecode = True
+import checks
 import page as costs
+from checks import check
 
 
 def rows(table, where='shim'):
@@ -34,15 +36,6 @@ STATES = {row[1] for _, row in rows('states')}
 COMMANDS = {row[0]: row[1] for _, row in rows('commands', 'cli')}
 OPTIONS = [row for macro, row in rows('options', 'cli') if macro == 'OPTION']
 
-FAILED = 0
-
-
-def check(name, wrong):
-    global FAILED
-    print(f'FAIL {name}:' if wrong else f'ok   {name}')
-    for line in wrong:
-        print(f'  {line}')
-    FAILED += bool(wrong)
 
 
 def differences(said, true):
@@ -168,4 +161,4 @@ manual(f'{sys.argv[1]}/libpreclose.7')
 command_page(f'{sys.argv[1]}/preclose.1')
 clean(f'{sys.argv[1]}/libpreclose.7')
 clean(f'{sys.argv[1]}/preclose.1')
-sys.exit(FAILED > 0)
+sys.exit(checks.status())

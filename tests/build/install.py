@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+import checks
+from checks import check, skip
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILT = pathlib.Path(sys.argv[1]).resolve()
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix='preclose-install-'))
 BUILD = SCRATCH / 'build'
-FAILED = 0
 
 LIBRARY = {'lib/libpreclose.so', 'share/man/man7/libpreclose.7', *(f'share/doc/preclose/examples/{x}' for x in ('preclose.conf', 'preclose.rules.yml', 'rsyslog.conf'))}
 COMMAND = {'bin/preclose', 'share/man/man1/preclose.1', 'share/bash-completion/completions/preclose',
@@ -27,18 +30,6 @@ while not server.recv(1, socket.MSG_PEEK): pass
 server.close()
 print([line.split()[-1] for line in open("/proc/self/maps") if "libpreclose" in line][0])
 '''
-
-
-def check(name, wrong):
-    global FAILED
-    print(f'FAIL {name}:' if wrong else f'ok   {name}')
-    for line in wrong:
-        print(f'  {line}')
-    FAILED += bool(wrong)
-
-
-def skip(name, why):
-    print(f'skip {name} ({why})')
 
 
 def make(*arguments, deps=':'):
@@ -176,4 +167,4 @@ try:
     shells()
 finally:
     shutil.rmtree(SCRATCH)
-sys.exit(FAILED > 0)
+sys.exit(checks.status())

@@ -9,7 +9,7 @@ import threading
 import time
 
 import lib
-from command import preclose, refused
+from command import for_others, preclose, refused
 from lib import check, equal, need_own_network, program, test
 
 
@@ -266,8 +266,7 @@ def as_nobody():
     """Who may not look says so, and claims nothing."""
     need_other_user()
     need_own_network()
-    import shutil
-    binary = shutil.copy(os.path.join(os.path.dirname(lib.LIB), 'preclose'), lib.SCRATCH)
+    binary = for_others()
     at = listener()
     made = left(at)
     done = preclose('scan', binary=binary, user=65534, group=65534, extra_groups=[])

@@ -15,7 +15,7 @@ import time
 
 import lib
 import logs
-from command import path, refused
+from command import for_others, path, refused
 from lib import Failure, check, equal, need_own_network, program, test
 from test_scan import left, listener, need_other_user, until
 
@@ -461,8 +461,7 @@ def bad(what):
 def as_nobody():
     need_other_user()
     need_own_network()
-    import shutil
-    binary = shutil.copy(os.path.join(os.path.dirname(lib.LIB), 'preclose'), lib.SCRATCH)
+    binary = for_others()
     at = listener()
     made = left(at)
     terminal = Terminal(f'setpriv --reuid=65534 --regid=65534 --clear-groups {binary} top -d 0.1; sleep 60')
